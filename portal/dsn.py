@@ -1,8 +1,8 @@
 """Database URLs, as `DATABASE_URL` and its siblings carry them, to Django's form and back.
 
 The form is libpq's: `postgres://user:password@host:port/dbname?host=/socket/folder&options=…`. What is
-wrong is said in one line that never quotes the URL: with an unescaped `?`, `/` or `#` in the password, any part
-of it may be secret.
+wrong is said in one line that never quotes the URL: with an unescaped `?`, `/` or `#` in the password, any
+part of it may be secret.
 """
 
 import re
