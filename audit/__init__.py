@@ -1,0 +1,1 @@
+"""The tamper-evident ledger, its notary and proofs, and what reads it."""

@@ -1,0 +1,82 @@
+"""What can be wrong with the ledger: one class per answer, a `code` for machines."""
+
+# ruff: noqa: N818 - the classes are named by what is wrong, as their codes are.
+
+from typing import ClassVar, Literal
+
+
+class AuditError(Exception):
+    """Something about the ledger is not as it must be."""
+
+    code: ClassVar[str] = "audit_error"
+
+
+class EntryInvalid(AuditError):
+    """An entry, or a part of one, breaks a rule of its format.
+
+    `path` names the place (`data.before.tags[0]`; `entry` for the whole), `problem` says what is wrong
+    with it. Neither repeats the refused value, which may be personal.
+    """
+
+    code = "entry_invalid"
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class ChainBroken(AuditError):
+    """An entry does not follow the one before it.
+
+    `index` is where the entry was expected; `what` is the member that does not fit.
+    """
+
+    code = "chain_broken"
+
+    def __init__(self, index: int, what: Literal["i", "log", "prev", "t"]) -> None:
+        super().__init__(f"entry {index} does not follow the one before it: {what}")
+        self.index = index
+        self.what = what
+
+
+class CheckpointInvalid(AuditError):
+    """A checkpoint's text is not origin, size and root, or speaks of another log."""
+
+    code = "checkpoint_invalid"
+
+
+class VerifierKeyInvalid(AuditError):
+    """A verifier key is malformed, of an unknown algorithm, or ambiguous."""
+
+    code = "verifier_key_invalid"
+
+
+class NoteError(AuditError):
+    """A note can't be trusted."""
+
+    code = "note_error"
+
+
+class NoteMalformed(NoteError):
+    """The bytes are no signed note."""
+
+    code = "note_malformed"
+
+
+class NoteUntrusted(NoteError):
+    """No signature of the note is by a key we trust."""
+
+    code = "note_untrusted"
+
+
+class NoteForged(NoteError):
+    """A signature claims to be by a key we trust, and is not."""
+
+    code = "note_forged"
+
+
+class LedgerUnavailable(AuditError):
+    """The ledger can't be written, so nothing was changed."""
+
+    code = "ledger_unavailable"
