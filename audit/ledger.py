@@ -1,0 +1,202 @@
+"""Writing the ledger: entries are collected while a service works and appended just before COMMIT.
+
+An entry and the change it tells of share one transaction: without the entry there is no change. The head of an
+organization's ledger is locked last and for the shortest time, because the outermost `recording` appends for all.
+Source: spec LEDGER, "Writing".
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connection, transaction
+
+from audit import entry as entry_rules
+from audit import note
+from audit.actors import Actor
+from audit.acts import Act
+from audit.errors import LedgerUnavailable
+
+type Value = str | int | bool | datetime | Sequence[str] | None
+PORTAL = Actor.system("portal")
+REGRESSION_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An entry before it has an index, a time and a predecessor."""
+
+    act: Act
+    actor: str
+    data: dict[str, Any]
+    openings: dict[str, str]
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the running transaction will append, by organization."""
+
+    drafts: dict[str, list[Draft]] = field(default_factory=dict)
+
+    def sizes(self) -> dict[str, int]:
+        return {organization: len(drafts) for organization, drafts in self.drafts.items()}
+
+    def cut_back(self, sizes: Mapping[str, int]) -> None:
+        for organization, drafts in self.drafts.items():
+            del drafts[sizes.get(organization, 0) :]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """What `recording` yields: call it once for each entry."""
+
+    pending: _Pending
+    organization_id: str
+    actor: Actor
+
+    def __call__(
+        self,
+        act: str,
+        *,
+        target: str,
+        data: Mapping[str, Value | Mapping[str, Value]] | None = None,
+        sealed: Mapping[str, str] | None = None,
+    ) -> None:
+        """Collect one entry.
+
+        `target` is the id of what was changed. `data` holds facts without personal data or secrets, at most two
+        levels deep; `sealed` holds free text and personal data, each at most 2,048 bytes, beside the actor's own.
+        """
+        body = {"target": target, **_plain(data or {})}
+        if self.actor.request_id:
+            body["request_id"] = self.actor.request_id
+        openings = {**self.actor.sealed(), **{key: value for key, value in (sealed or {}).items() if value}}
+        draft = Draft(act=Act(act), actor=self.actor.id, data=body, openings=openings)
+        self.pending.drafts.setdefault(self.organization_id, []).append(draft)
+
+
+_pending: ContextVar[_Pending | None] = ContextVar("ledger_pending", default=None)
+
+
+@contextmanager
+def recording(organization_id: str, actor: Actor) -> Iterator[Recorder]:
+    """Collect entries of `actor` for one organization's ledger and append them as the transaction ends.
+
+    The outermost opens the transaction where none is open and appends everything, organization by organization in
+    order of id; an inner one joins it under a savepoint, and takes back its entries together with its rows when it
+    fails. Raises `LedgerUnavailable` where the ledger can't be written: then nothing is changed.
+    """
+    outer = _pending.get()
+    with transaction.atomic():
+        if outer is not None:
+            sizes = outer.sizes()
+            try:
+                yield Recorder(outer, organization_id, actor)
+            except BaseException:
+                outer.cut_back(sizes)
+                raise
+            return
+        pending = _Pending()
+        token = _pending.set(pending)
+        try:
+            yield Recorder(pending, organization_id, actor)
+            _append_all(pending)
+        finally:
+            _pending.reset(token)
+
+
+def _append_all(pending: _Pending) -> None:
+    try:
+        for organization_id in sorted(pending.drafts):
+            if pending.drafts[organization_id]:
+                _append(organization_id, pending.drafts[organization_id])
+    except DatabaseError as error:
+        raise LedgerUnavailable(str(error).partition("\n")[0]) from error
+
+
+def _append(organization_id: str, drafts: list[Draft]) -> None:
+    """Lock the head, give the drafts their places in the chain, and insert them as one batch."""
+    fresh_origin = entry_rules.origin(settings.LEDGER_ORIGIN_HOST, organization_id)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM ledger_begin(%s, %s)", [organization_id, fresh_origin])
+        log, index, prev, at, behind = cursor.fetchone()
+        leaves, openings = _chain(_with_notices(drafts, log, index, behind), log, index, bytes(prev), at)
+        cursor.execute("SELECT ledger_append(%s, %s, %s)", [organization_id, leaves, json.dumps(openings)])
+
+
+def _with_notices(drafts: list[Draft], log: str, index: int, behind: int) -> list[Draft]:
+    """Put before the drafts what the ledger itself must say: that it opens, or that the clock went back."""
+    notices = []
+    if index == 0:
+        notices.append(_notice(Act.LEDGER_OPENED, {"vkey": verifier_key(log)}))
+    if behind > REGRESSION_MS:
+        notices.append(_notice(Act.CLOCK_REGRESSED, {"behind_ms": behind}))
+    return notices + drafts
+
+
+def _notice(act: Act, data: dict[str, Any]) -> Draft:
+    return Draft(act=act, actor=PORTAL.id, data=data, openings={})
+
+
+def _chain(
+    drafts: list[Draft], log: str, index: int, prev: bytes, at: datetime
+) -> tuple[list[bytes], list[list[object]]]:
+    leaves: list[bytes] = []
+    openings: list[list[object]] = []
+    for i, draft in enumerate(drafts, start=index):
+        sealed = {}
+        for name, text in draft.openings.items():
+            value, salt = entry_rules.clip(text, entry_rules.MAX_STRING), entry_rules.new_salt()
+            sealed[name] = entry_rules.commit(name, value, salt)
+            openings.append([i, name, base64.b64encode(salt).decode(), value])
+        leaf = entry_rules.build(
+            log=log, i=i, t=at, prev=prev, act=draft.act, actor=draft.actor, data=draft.data, sealed=sealed or None
+        )
+        leaves.append(leaf)
+        prev = entry_rules.leaf_hash(leaf)
+    return leaves, openings
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _plain_value(item) for key, item in value.items()}
+
+
+def _plain_value(item: Any) -> Any:
+    match item:
+        case datetime():
+            return entry_rules.format_time(item)
+        case Mapping():
+            return _plain(item)
+        case tuple() | list():
+            return list(item)
+        case str():
+            return str(item)
+        case _:
+            return item
+
+
+@cache
+def public_key() -> bytes:
+    """Return the 32 bytes of the deployment's Ed25519 public key; raises `ImproperlyConfigured` without one."""
+    try:
+        key = load_pem_public_key(settings.LEDGER_PUBLIC_KEY.encode())
+    except ValueError:
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ImproperlyConfigured("LEDGER_PUBLIC_KEY is missing or no Ed25519 key; run manage.py notary init.")
+    return key.public_bytes_raw()
+
+
+def verifier_key(log: str) -> str:
+    """Return the note verifier key of one ledger (spec LEDGER, Bytes 7)."""
+    return note.VerifierKey(name=log, public_key=public_key()).format()

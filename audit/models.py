@@ -1,0 +1,90 @@
+"""The ledger's tables as Django reads them. Nothing here writes: `audit.ledger` does, through functions of the database."""
+
+from django.db import models
+
+from audit import entry as entry_rules
+
+
+class EntryQuerySet(models.QuerySet["Entry"]):
+    """What the security log asks; each filter is an index led by the organization."""
+
+    def of(self, organization_id: str) -> "EntryQuerySet":
+        """Narrow to one organization's ledger."""
+        return self.filter(organization_id=organization_id)
+
+    def newest_first(self) -> "EntryQuerySet":
+        """Order as the log is read."""
+        return self.order_by("-epoch", "-index")
+
+    def before(self, epoch: int, index: int) -> "EntryQuerySet":
+        """Narrow to what stands before an entry (keyset paging)."""
+        return self.filter(models.Q(epoch=epoch, index__lt=index) | models.Q(epoch__lt=epoch))
+
+
+class Entry(models.Model):
+    """One entry: its leaf bytes, which alone are authority, and their projection for searches."""
+
+    pk = models.CompositePrimaryKey("organization_id", "epoch", "index")
+    organization_id = models.CharField(max_length=64)
+    epoch = models.SmallIntegerField(default=1)
+    index = models.BigIntegerField()
+    leaf = models.BinaryField()
+    act = models.CharField(max_length=64)
+    actor = models.CharField(max_length=64)
+    target = models.CharField(max_length=64)
+    request_id = models.CharField(max_length=128)
+    at = models.DateTimeField()
+
+    objects = EntryQuerySet.as_manager()
+
+    class Meta:
+        db_table = "audit_entry"
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.organization_id} {self.index} {self.act}"
+
+    def parsed(self) -> entry_rules.ParsedEntry:
+        """Return the entry that the leaf bytes hold; raises `EntryInvalid` where they are no entry."""
+        return entry_rules.parse(bytes(self.leaf))
+
+    def leaf_hash(self) -> bytes:
+        """Return the RFC 6962 leaf hash, 32 bytes."""
+        return entry_rules.leaf_hash(bytes(self.leaf))
+
+
+class Sealed(models.Model):
+    """The opening of one sealed field: erasable, while the entry's commitment stays."""
+
+    pk = models.CompositePrimaryKey("organization_id", "epoch", "index", "field")
+    organization_id = models.CharField(max_length=64)
+    epoch = models.SmallIntegerField(default=1)
+    index = models.BigIntegerField()
+    field = models.CharField(max_length=32)
+    salt = models.BinaryField()
+    value = models.TextField()
+
+    class Meta:
+        db_table = "audit_sealed"
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.organization_id} {self.index} {self.field}"
+
+
+class Head(models.Model):
+    """Where a ledger stands. The application's login can't read it: only the functions and the notary do."""
+
+    organization_id = models.CharField(max_length=64, primary_key=True)
+    origin = models.CharField(max_length=200)
+    epoch = models.SmallIntegerField()
+    size = models.BigIntegerField()
+    last_hash = models.BinaryField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "audit_head"
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.origin} {self.size}"

@@ -1,0 +1,1 @@
+"""The people and the tenants: users, organizations, memberships, projects, environments."""

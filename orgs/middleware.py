@@ -1,0 +1,113 @@
+"""Finds out who asks, and runs the page inside their organization's rows and its ledger's transaction."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import logout
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
+from django.utils import timezone
+
+from audit import ledger
+from audit.actors import Actor
+from orgs import tenancy
+from orgs.members import Member, grants
+from orgs.models import Membership, Project, User
+
+ORGANIZATION, PROJECT = "organization", "project"
+STARTED, SEEN = "started_at", "seen_at"
+SEEN_EVERY = timedelta(minutes=1)
+
+View = Callable[..., HttpResponseBase]
+
+
+class MemberMiddleware:
+    """Set `request.member` and wrap the view. Last of all: its `process_view` calls the view itself."""
+
+    def __init__(self, get_response: View) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.member = None
+        request.organizations = []
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: View, args: Any, kwargs: Any) -> HttpResponseBase | None:
+        """Answer public pages and `/v1` as they are; everything else inside the member's transaction."""
+        if not getattr(view, "login_required", True) or not request.user.is_authenticated:
+            return None
+        if _is_over(request):
+            logout(request)
+            return redirect(settings.LOGIN_URL)
+        _load(request)
+        if request.member is None:
+            return None
+        with tenancy.within(request.member.organization_id):
+            _choose_project(request)
+            with ledger.recording(request.member.organization_id, request.member):
+                return view(request, *args, **kwargs)
+
+
+def _is_over(request: HttpRequest) -> bool:
+    """Return whether the session has reached its absolute age, and note that it is in use otherwise."""
+    now = timezone.now()
+    started = request.session.setdefault(STARTED, now.timestamp())
+    if now.timestamp() - started > settings.SESSION_ABSOLUTE_AGE.total_seconds():
+        return True
+    if now.timestamp() - request.session.get(SEEN, 0) > SEEN_EVERY.total_seconds():
+        request.session[SEEN] = now.timestamp()
+    return False
+
+
+def _load(request: HttpRequest) -> None:
+    """Find the person's organizations, and make the chosen one (else the first by name) the active one."""
+    user: User = request.user
+    with tenancy.everywhere(tenancy.Reason.AUTHENTICATION):
+        rows = list(
+            Membership.objects.filter(user=user)
+            .select_related("organization__plan", "project")
+            .order_by("organization__name", "organization_id")
+        )
+    by_organization = {key: list(group) for key, group in groupby(rows, key=lambda m: m.organization_id)}
+    request.organizations = [(key, group[0].organization.name) for key, group in by_organization.items()]
+    chosen = request.session.get(ORGANIZATION)
+    mine = by_organization.get(chosen) or next(iter(by_organization.values()), None)
+    if mine is None:
+        return
+    who = actor(request)
+    request.member = Member(
+        **{name: getattr(who, name) for name in who.__dataclass_fields__},
+        user=user,
+        organization=mine[0].organization,
+        project=None,
+        grants=grants(mine),
+    )
+
+
+def _choose_project(request: HttpRequest) -> None:
+    """Apply the chosen project where it is still there and reachable."""
+    project_id = request.session.get(PROJECT)
+    if not project_id:
+        return
+    project = Project.objects.of(request.member.organization_id).filter(pk=project_id, archived_at=None).first()
+    if project is not None and request.member.role_at(project) is not None:
+        request.member = replace(request.member, project=project)
+
+
+def actor(request: HttpRequest) -> Actor:
+    """Return the signed-in person as the ledger knows them, whatever their organization."""
+    user: User = request.user
+    return Actor(
+        id=user.id,
+        name=user.name,
+        email=user.email,
+        ip=request.client_ip,
+        user_agent=request.headers.get("User-Agent", "")[:256],
+        request_id=request.request_id,
+    )
+
+

@@ -1,0 +1,27 @@
+"""Liveness and readiness, for whoever restarts or balances this process."""
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import connection
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
+
+from portal import errors
+
+
+@login_not_required
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
+    """Say that the process answers; asks nothing of the database."""
+    return JsonResponse({"status": "ok"})
+
+
+@login_not_required
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """Say whether requests can be served: the database answers and its migrations are there."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM orgs_organization LIMIT 1")
+    except errors.UNAVAILABLE:
+        return JsonResponse({"status": "unavailable", "database": "unreachable"}, status=503)
+    return JsonResponse({"status": "ok", "database": "ok"})

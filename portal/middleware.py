@@ -1,0 +1,101 @@
+"""What happens around every request: its id, its caller's address, and the headers that guard every answer."""
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Callable
+
+import structlog
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from portal import errors
+
+View = Callable[[HttpRequest], HttpResponseBase]
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_SITES = frozenset({"same-origin", "none"})
+
+
+class RequestMiddleware:
+    """Give the request an id and an address, and log it in one line."""
+
+    def __init__(self, get_response: View) -> None:
+        self.get_response = get_response
+        self.log = structlog.get_logger("keystead.request")
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        given = request.headers.get("X-Request-Id", "")
+        request.request_id = given if SANE_REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        peer = request.META.get("REMOTE_ADDR", "")
+        request.client_ip = client_address(
+            peer, request.headers.get("X-Forwarded-For", ""), settings.TRUSTED_PROXIES
+        )
+        if not _is_trusted(peer, settings.TRUSTED_PROXIES):
+            request.META.pop("HTTP_X_FORWARDED_PROTO", None)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request.request_id)
+        response = self.get_response(request)
+        response["X-Request-Id"] = request.request_id
+        if not request.path.startswith(settings.STATIC_URL):
+            self.log.info("request", method=request.method, path=request.path, status=response.status_code)
+        return response
+
+
+def client_address(peer: str, forwarded: str, trusted: tuple[object, ...]) -> str:
+    """Return the caller's address: the peer's, or behind trusted proxies the right-most untrusted one forwarded.
+
+    An entry that is no address ends the walk at the last good one, because nothing left of it can be believed.
+    """
+    address = _normal(peer)
+    for entry in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
+        if not _is_trusted(address, trusted):
+            break
+        found = _normal(entry)
+        if not found:
+            break
+        address = found
+    return address
+
+
+def _normal(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def _is_trusted(peer: str, trusted: tuple[object, ...]) -> bool:
+    try:
+        address = ipaddress.ip_address(_normal(peer))
+    except ValueError:
+        return False
+    return any(address in network for network in trusted)  # type: ignore[operator]
+
+
+class GuardMiddleware:
+    """Refuse unsafe requests that another site caused, and add the headers that Django has no setting for."""
+
+    def __init__(self, get_response: View) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = errors.forbidden(request) if _is_foreign(request) else self.get_response(request)
+        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+        if isinstance(response, HttpResponse) and not request.path.startswith(settings.STATIC_URL):
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+def _is_foreign(request: HttpRequest) -> bool:
+    """Return whether a browser says that another site sent an unsafe request; `/v1` has no cookies to abuse."""
+    site = request.headers.get("Sec-Fetch-Site")
+    return (
+        request.method not in SAFE_METHODS
+        and site is not None
+        and site not in OWN_SITES
+        and not request.path.startswith("/v1/")
+    )
