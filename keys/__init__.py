@@ -1,0 +1,1 @@
+"""The keys: their scopes, secrets, lifecycle, rotation, policy and verification."""
