@@ -19,6 +19,7 @@ function setTheme(theme) {
     // Kept for this page alone.
   }
   showTheme();
+  $("#commands")?.close();
 }
 function showTheme() {
   const theme = document.documentElement.dataset.theme;
