@@ -13,7 +13,7 @@ from keys.scopes import CatalogueScope
 from keys.secret import Kind, Mode
 from orgs.roles import EVERY_RISK, Risk, Role, grantable
 
-bounded = settings(max_examples=40, deadline=None, database=None)
+bounded = settings(max_examples=25, deadline=None, database=None)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 CONTROL = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0xD800, 0xDFFF, 0x202E, 0x2066)]

@@ -11,7 +11,7 @@ from keys.policy import DEFAULTS, ExpiryRule
 from keys.rotation import Course, Itself, Mode, Secret, Standing, State
 from keys.secret import Kind
 
-bounded = settings(max_examples=40, deadline=None, database=None)
+bounded = settings(max_examples=25, deadline=None, database=None)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)

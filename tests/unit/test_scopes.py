@@ -8,7 +8,7 @@ from keys.scopes import CatalogueScope, all_of, covers, effective, holds, missin
 from keys.secret import Kind
 from orgs.roles import EVERY_RISK, Risk
 
-bounded = settings(max_examples=50, deadline=None, database=None)
+bounded = settings(max_examples=25, deadline=None, database=None)
 
 RISKS = {
     "a:read": Risk.READ,

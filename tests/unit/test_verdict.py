@@ -10,7 +10,7 @@ from keys.secret import Mode
 from keys.verdict import NOT_FOUND, Code, Record, Request, Verdict, decide, expires_soon, is_disabled
 from orgs.roles import EVERY_RISK, Risk, Role, ceiling
 
-bounded = settings(max_examples=50, deadline=None, database=None)
+bounded = settings(max_examples=25, deadline=None, database=None)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
