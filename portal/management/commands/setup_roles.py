@@ -4,6 +4,7 @@ import os
 import secrets
 import shlex
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from typing import Any
 
 import psycopg
@@ -81,16 +82,21 @@ def configured_passwords() -> dict[str, str]:
 def script(database: str, passwords: dict[str, str]) -> str:
     """Return the whole SQL as a psql script, which stops at the first error."""
     name = database_roles.quoted(database)
+    quiet = "SET client_min_messages = warning;"
     literal = database.replace("'", "''")
     parts = [
         "\\set ON_ERROR_STOP on",
-        "BEGIN;",
-        *(f"{statement};" for statement in database_roles.server_statements(passwords)),
-        "COMMIT;",
+        quiet,
+        *_transaction(database_roles.server_statements(passwords)),
         f"SELECT 'CREATE DATABASE {name.replace("'", "''")} TEMPLATE template0 ENCODING ''UTF8'''",
         f"    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = '{literal}') \\gexec",
-        *(f"{statement};" for statement in database_roles.database_statements(database)),
+        *_transaction(database_roles.database_statements(database)),
         f"\\connect {name}",
-        *(f"{statement};" for statement in database_roles.schema_statements()),
+        quiet,
+        *_transaction(database_roles.schema_statements()),
     ]
     return "\n".join(parts)
+
+
+def _transaction(statements: Iterable[str]) -> list[str]:
+    return ["BEGIN;", *(f"{statement};" for statement in statements), "COMMIT;"]

@@ -1,0 +1,67 @@
+"""What every test has: a database where its folder needs one, and no way off this machine."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import pytest
+from django.db import connections
+from pytest_django import DjangoDbBlocker
+
+from tests import cluster, loopback
+
+# Playwright's sync interface keeps an event loop on the main thread, which Django takes for an async caller.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+loopback.guard()
+
+TESTS = Path(__file__).resolve().parent
+WITH_DATABASE = frozenset({"db", "web", "api", "e2e"})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        # The default is to die at once, and the cluster would stay behind.
+        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGHUP, _interrupt)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse what would wrap a test in a transaction or flush tables, which the ledger's triggers forbid."""
+    for item in items:
+        if item.get_closest_marker("django_db") or {"db", "transactional_db"} & set(_fixtures(item)):
+            raise pytest.UsageError(
+                f"{item.nodeid}: neither django_db nor its fixtures; see WITH_DATABASE in tests/conftest.py"
+            )
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Start the shared cluster where it is not, and make this process's clone."""
+    cluster.ensure()
+    yield
+    with django_db_blocker.unblock():
+        connections.close_all()
+
+
+@pytest.fixture(autouse=True)
+def _database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Let a test of `WITH_DATABASE` reach the database; what it changes, it commits."""
+    if request.path.relative_to(TESTS).parts[0] not in WITH_DATABASE:
+        yield
+        return
+    request.getfixturevalue("django_db_setup")
+    with django_db_blocker.unblock():
+        yield
+        left_open = [alias for alias in connections if connections[alias].in_atomic_block]
+        assert not left_open, f"the test left a transaction open on {left_open}"
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", ()))
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
