@@ -46,7 +46,12 @@ class Command(BaseCommand):
         except (DsnError, ValueError, psycopg.Error) as error:
             raise CommandError(" ".join(str(error).split())) from error
         drawn = {login for login in passwords if login not in known}
-        self._show(superuser_url or "postgres:///postgres", database, passwords, drawn)
+        self._show(
+            superuser_url or os.environ.get("DATABASE_URL") or "postgres:///postgres",
+            database,
+            passwords,
+            drawn,
+        )
 
     def _run(self, superuser_url: str, database: str, passwords: dict[str, str]) -> None:
         if not superuser_url:

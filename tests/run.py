@@ -1,0 +1,66 @@
+"""`./dev test`: every test, browser included, on one throw-away cluster; or pytest with what is given."""
+
+# ruff: noqa: T201 - it speaks to the person at the terminal
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from tests import browser, cluster
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSER_TESTS = "tests/e2e"
+MOST_WORKERS = 4
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the tests; return 0 where all passed, else 1, and 130 where interrupted."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        if arguments:
+            return pytest(*arguments)
+        os.environ[browser.VARIABLE] = browser.ensure()
+        cluster.lay_out()
+        return all_of_them()
+    except browser.NoBrowserError as error:
+        print(f"test: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def all_of_them() -> int:
+    """Run what needs no browser on several processes, then the browser's tests, and say how each ended."""
+    workers = max(2, min(MOST_WORKERS, os.cpu_count() or 2))
+    parts = {
+        "all but the browser's": pytest(f"--ignore={BROWSER_TESTS}", f"-n{workers}", "--dist=worksteal"),
+        "the browser's": pytest(BROWSER_TESTS),
+    }
+    for name, code in parts.items():
+        print(f"test: {name}: {'passed' if code == 0 else f'FAILED (pytest ended with {code})'}")
+    return int(any(parts.values()))
+
+
+def pytest(*arguments: str) -> int:
+    """Run pytest from the project's folder; an interruption waits until it has cleared away."""
+    process = subprocess.Popen([sys.executable, "-m", "pytest", *arguments], cwd=ROOT)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
