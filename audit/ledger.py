@@ -156,11 +156,18 @@ def _chain(
     for i, draft in enumerate(drafts, start=index):
         sealed = {}
         for name, text in draft.openings.items():
-            value, salt = entry_rules.clip(text, entry_rules.MAX_STRING), entry_rules.new_salt()
+            value, salt = entry_rules.clip(text, entry_rules.MAX_STRING_BYTES), entry_rules.new_salt()
             sealed[name] = entry_rules.commit(name, value, salt)
             openings.append([i, name, base64.b64encode(salt).decode(), value])
         leaf = entry_rules.build(
-            log=log, i=i, t=at, prev=prev, act=draft.act, actor=draft.actor, data=draft.data, sealed=sealed or None
+            log=log,
+            i=i,
+            t=at,
+            prev=prev,
+            act=draft.act,
+            actor=draft.actor,
+            data=draft.data,
+            sealed=sealed or None,
         )
         leaves.append(leaf)
         prev = entry_rules.leaf_hash(leaf)
@@ -193,10 +200,12 @@ def public_key() -> bytes:
     except ValueError:
         key = None
     if not isinstance(key, Ed25519PublicKey):
-        raise ImproperlyConfigured("LEDGER_PUBLIC_KEY is missing or no Ed25519 key; run manage.py notary init.")
+        raise ImproperlyConfigured(
+            "LEDGER_PUBLIC_KEY is missing or no Ed25519 key; run manage.py notary init."
+        )
     return key.public_bytes_raw()
 
 
 def verifier_key(log: str) -> str:
     """Return the note verifier key of one ledger (spec LEDGER, Bytes 7)."""
-    return note.VerifierKey(name=log, public_key=public_key()).format()
+    return note.VerifierKey(log, public_key()).format()

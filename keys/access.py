@@ -1,0 +1,63 @@
+"""The only door to a key: what a member or an API caller may see or change, else 404 for stranger and unknown alike."""
+
+from collections.abc import Sequence
+
+from django.http import Http404
+
+from keys.callers import Presented
+from keys.models import ApiKey, ApiKeyQuerySet
+from orgs.members import Member
+from orgs.models import Project
+from orgs.roles import Permission
+
+
+def keys(member: Member) -> ApiKeyQuerySet:
+    """Return the keys that a person sees: those of their projects, below the project that they have chosen."""
+    visible = ApiKey.objects.of(member.organization_id).in_projects(_visible_projects(member))
+    return visible.select_related("project", "environment", "owner_user")
+
+
+def key(member: Member, key_id: str) -> ApiKey:
+    """Return one key that a person may see; raises `Http404`."""
+    found = ApiKey.objects.of(member.organization_id).select_related("project", "environment", "owner_user")
+    seen = found.filter(pk=key_id).first()
+    if seen is None or not member.may(Permission.KEYS_VIEW, seen.project):
+        raise Http404
+    return seen
+
+
+def keys_for_change(member: Member, key_ids: Sequence[str]) -> list[ApiKey]:
+    """Return those of the chosen keys that a person may change; the others are left out without a word."""
+    chosen = ApiKey.objects.of(member.organization_id).filter(pk__in=list(key_ids))
+    return [
+        key
+        for key in chosen.select_related("project", "environment").order_by("id")
+        if member.may(Permission.KEYS_CHANGE, key.project)
+    ]
+
+
+def projects_for_creation(member: Member) -> list[Project]:
+    """Return the projects in which a person may create keys, in tree order."""
+    everything = Project.objects.of(member.organization_id).filter(archived_at__isnull=True).in_tree_order()
+    return [project for project in everything if member.may(Permission.KEYS_CHANGE, project)]
+
+
+def _visible_projects(member: Member) -> list[str] | None:
+    """Return the ids of the projects to show; None where the whole organization is."""
+    if member.project is None and member.may(Permission.KEYS_VIEW):
+        return None
+    root = member.project.path if member.project else ""
+    return [
+        project.id
+        for project in Project.objects.of(member.organization_id)
+        if project.path.startswith(root) and member.may(Permission.KEYS_VIEW, project)
+    ]
+
+
+def keys_of_presented(presented: Presented, organization_id: str) -> ApiKeyQuerySet:
+    """Return the keys that a key sees over the API: its own project's and below; all, for the operator's."""
+    visible = ApiKey.objects.of(organization_id)
+    if not presented.is_operator:
+        below = Project.objects.of(organization_id).filter(path__startswith=presented.project.path)
+        visible = visible.in_projects([project.id for project in below])
+    return visible.select_related("project", "environment", "owner_user")

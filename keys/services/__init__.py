@@ -1,0 +1,32 @@
+"""Every change to keys: one function each, with its rows and its ledger entry in one transaction."""
+
+from keys.services.bulk import Outcome, change_many
+from keys.services.changes import Changes, change_key, disable_key, enable_key
+from keys.services.creation import Created, Draft, Owner, create_key
+from keys.services.leaving import settle_keys_of_leaver
+from keys.services.policies import PolicyChange, change_policy
+from keys.services.revocation import revoke_key
+from keys.services.rotating import Rotated, rotate_key
+from keys.services.scopes import ScopeDraft, change_scope, create_scope
+
+__all__ = [
+    "Changes",
+    "Created",
+    "Draft",
+    "Outcome",
+    "Owner",
+    "PolicyChange",
+    "Rotated",
+    "ScopeDraft",
+    "change_key",
+    "change_many",
+    "change_policy",
+    "change_scope",
+    "create_key",
+    "create_scope",
+    "disable_key",
+    "enable_key",
+    "revoke_key",
+    "rotate_key",
+    "settle_keys_of_leaver",
+]

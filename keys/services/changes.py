@@ -1,0 +1,265 @@
+"""Changing a key in place: its fields, its scopes, and whether it is enabled."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+
+from audit import ledger
+from audit.acts import Act
+from keys import catalogue, clock
+from keys.callers import Caller
+from keys.errors import Forbidden, Invalid, NameTaken, StateForbids
+from keys.models import ApiKey, KeySecret, OwnerType
+from keys.policy import (
+    ABSENT,
+    Absent,
+    Requested,
+    check_description,
+    check_interval,
+    check_name,
+    check_scopes,
+    check_tags,
+    grant_expiry,
+    grant_networks,
+    normalise_networks,
+    refuse_excess,
+)
+from keys.secret import Kind, Mode
+from keys.services.common import check_reach, collect, facts, policy_of, rule_for, tag_list
+from keys.services.creation import Owner, check_owner
+
+MAX_DISABLED: Final = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What is to become of a key; a field that stays `ABSENT` stays as it is."""
+
+    name: str | Absent = ABSENT
+    description: str | Absent = ABSENT
+    owner: Owner | Absent = ABSENT
+    tags: Mapping[str, str] | Absent = ABSENT
+    scopes: Sequence[str] | Absent = ABSENT
+    allowed_ips: Sequence[str] | Absent = ABSENT
+    expires: Requested = ABSENT
+    rotation_interval_days: int | Absent | None = ABSENT
+    may_rotate_itself: bool | Absent = ABSENT
+    enabled: bool | Absent = ABSENT
+    disabled_until: datetime | Absent | None = ABSENT
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that are to change."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not ABSENT}
+
+
+def change_key(key: ApiKey, changes: Changes, *, actor: Caller) -> ApiKey:
+    """Change a key's fields; what is equal already is no change.
+
+    Writes the key (and the newest secret's expiry) in one guarded statement, and an entry for each sort of change:
+    `key.changed`, `key.scopes_changed`, `key.disabled`, `key.enabled`.
+
+    Args:
+        key: with its project and environment; the caller's access to it was checked (404).
+
+    Raises:
+        Forbidden: a key changes itself.
+        Invalid, InvalidMany: fields out of their bounds.
+        ExceedsGrant: the key as it would be holds more than the caller.
+        StateForbids: the key has ended.
+        NameTaken: another key has the name.
+    """
+    if actor.presented is not None and actor.presented.key.id == key.id:
+        raise Forbidden("A key can't change itself.")
+    check_reach(actor, key)
+    with ledger.recording(key.organization_id, actor) as entry:
+        now = clock.now()
+        key = _locked(key)
+        columns = _columns(key, changes, actor, now)
+        before = {name: getattr(key, name) for name in columns}
+        columns = {name: value for name, value in columns.items() if value != before[name]}
+        if not columns:
+            return key
+        _refuse_widening(key, columns, actor)
+        _update(key, columns, now)
+        for act, data, sealed in _entries(key, before, columns):
+            entry(act, target=key.id, data=facts(key, **data), sealed=sealed)
+    return key
+
+
+def disable_key(key: ApiKey, *, actor: Caller, until: datetime | None = None) -> ApiKey:
+    """Disable a key, without end or until a time at which it comes back by itself; entry `key.disabled`."""
+    changes = Changes(enabled=False) if until is None else Changes(disabled_until=until)
+    return change_key(key, changes, actor=actor)
+
+
+def enable_key(key: ApiKey, *, actor: Caller) -> ApiKey:
+    """Enable a disabled key; entry `key.enabled`."""
+    return change_key(key, Changes(enabled=True), actor=actor)
+
+
+def _locked(key: ApiKey) -> ApiKey:
+    """Read the key again under its row's lock, so that before and after are of one moment."""
+    return (
+        ApiKey.objects.select_related("project", "environment").select_for_update(of=("self",)).get(pk=key.pk)
+    )
+
+
+def _columns(key: ApiKey, changes: Changes, actor: Caller, now: datetime) -> dict[str, Any]:
+    given = changes.given()
+    checks = [_CHECKS[name] for name in given if name in _CHECKS]
+    values = [given[name] for name in given if name in _CHECKS]
+    columns: dict[str, Any] = {}
+    found = collect([lambda c=c, v=v: c(key, v) for c, v in zip(checks, values, strict=True)])
+    for part in found:
+        columns |= part
+    if "expires" in given:
+        rule = rule_for(policy_of(key.organization_id), Kind(key.kind))
+        columns["expires_at"] = grant_expiry(actor.bounds(key.project), rule, given["expires"], now)
+    return columns | _disabling(given, now)
+
+
+def _disabling(given: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the columns for `enabled` and `disabled_until`; enabling clears both."""
+    until = given.get("disabled_until")
+    if until is not None and not now < until <= now + MAX_DISABLED:
+        raise Invalid("A time in the future, within a year.", field="disabled_until")
+    if given.get("enabled") is True:
+        if until is not None:
+            raise Invalid("A key can't be enabled and disabled at once.", field="disabled_until")
+        return {"is_disabled": False, "disabled_until": None}
+    columns: dict[str, Any] = {"disabled_until": until} if "disabled_until" in given else {}
+    return columns | ({"is_disabled": True} if given.get("enabled") is False else {})
+
+
+def _owner(key: ApiKey, owner: Owner) -> dict[str, Any]:
+    team = check_owner(owner, key.organization_id)
+    return {
+        "owner_type": OwnerType.MEMBER if owner.member else OwnerType.TEAM,
+        "owner_user_id": owner.member.pk if owner.member else None,
+        "owner_team": team,
+    }
+
+
+def _networks(key: ApiKey, texts: Sequence[str]) -> dict[str, Any]:
+    networks = list(normalise_networks(texts))
+    if (
+        not networks
+        and key.environment.is_production
+        and policy_of(key.organization_id).requires_ips_in_production
+    ):
+        raise Invalid("This organization's production keys need address ranges.", field="allowed_ips")
+    return {"allowed_ips": networks}
+
+
+def _scopes(key: ApiKey, scopes: Sequence[str]) -> dict[str, Any]:
+    return {"scopes": list(check_scopes(scopes, Kind(key.kind), catalogue.load()))}
+
+
+_CHECKS: Final[Mapping[str, Any]] = {
+    "name": lambda _, value: {"name": check_name(value)},
+    "description": lambda _, value: {"description": check_description(value)},
+    "owner": _owner,
+    "tags": lambda _, value: {"tags": check_tags(value)},
+    "scopes": _scopes,
+    "allowed_ips": _networks,
+    "rotation_interval_days": lambda _, value: {"rotation_interval_days": check_interval(value)},
+    "may_rotate_itself": lambda _, value: {"may_rotate_itself": value},
+}
+_WIDENING: Final = frozenset(
+    {"scopes", "allowed_ips", "expires_at", "owner_type", "owner_user_id", "is_disabled"}
+)
+
+
+def _refuse_widening(key: ApiKey, columns: Mapping[str, Any], actor: Caller) -> None:
+    """Refuse a change that could give the key more than the caller holds.
+
+    A new owner counts too: another role may lift the ceiling, and so does enabling; taking away never needs more.
+    """
+    if not _may_widen(key, columns):
+        return
+    bounds = actor.bounds(key.project)
+    refuse_excess(
+        bounds,
+        scopes=columns.get("scopes", key.scopes),
+        risks=catalogue.risks(catalogue.load()),
+        project_path=key.project.ancestors,
+        mode=Mode(key.environment.mode),
+    )
+    if "allowed_ips" in columns:
+        grant_networks(bounds, tuple(columns["allowed_ips"]))
+
+
+def _may_widen(key: ApiKey, columns: Mapping[str, Any]) -> bool:
+    if columns.get("is_disabled") is True and set(columns) <= {"is_disabled", "disabled_until"}:
+        return False
+    if set(columns) == {"scopes"} and set(columns["scopes"]) <= set(key.scopes):
+        return False
+    return bool(_WIDENING & set(columns))
+
+
+def _update(key: ApiKey, columns: dict[str, Any], now: datetime) -> None:
+    running = ApiKey.objects.filter(pk=key.pk, revoked_at__isnull=True).filter(
+        Q(expires_at__isnull=True) | Q(expires_at__gt=now)
+    )
+    _free_name(key, columns, now)
+    try:
+        with transaction.atomic():
+            changed = running.update(**columns, updated_at=now)
+    except IntegrityError as error:
+        if "key_name_unique" in str(error):
+            raise NameTaken(field="name") from None
+        raise
+    if not changed:
+        raise StateForbids("A key that has ended stays as it is.")
+    if "expires_at" in columns:
+        KeySecret.objects.filter(key=key, version=key.newest_version).update(expires_at=columns["expires_at"])
+    for name, value in columns.items():
+        setattr(key, name, value)
+    key.updated_at = now
+
+
+def _free_name(key: ApiKey, columns: Mapping[str, Any], now: datetime) -> None:
+    if "name" in columns:
+        ApiKey.objects.filter(
+            environment_id=key.environment_id,
+            name=columns["name"],
+            ended_at__isnull=True,
+            expires_at__lte=now,
+        ).update(ended_at=now)
+
+
+type _Entry = tuple[Act, dict[str, Any], dict[str, str]]
+
+
+def _entries(key: ApiKey, before: Mapping[str, Any], columns: Mapping[str, Any]) -> list[_Entry]:
+    """Return one entry for each sort of change, so that none outgrows the leaf and each can be subscribed to."""
+    entries: list[_Entry] = []
+    rest = {
+        name for name in columns if name not in {"scopes", "is_disabled", "disabled_until", "description"}
+    }
+    if rest or "description" in columns:
+        entries.append(
+            (
+                Act.KEY_CHANGED,
+                {
+                    "before": {name: _shown(name, before[name]) for name in sorted(rest)},
+                    "after": {name: _shown(name, columns[name]) for name in sorted(rest)},
+                },
+                {"description": columns.get("description", "")},
+            )
+        )
+    if "scopes" in columns:
+        data = {"before": {"scopes": before["scopes"]}, "after": {"scopes": columns["scopes"]}}
+        entries.append((Act.KEY_SCOPES_CHANGED, data, {}))
+    if {"is_disabled", "disabled_until"} & set(columns):
+        act = Act.KEY_DISABLED if key.is_disabled or key.disabled_until else Act.KEY_ENABLED
+        entries.append((act, {"until": key.disabled_until} if key.disabled_until else {}, {}))
+    return entries
+
+
+def _shown(name: str, value: Any) -> Any:
+    return tag_list(value) if name == "tags" else value

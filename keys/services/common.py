@@ -1,0 +1,66 @@
+"""What several of the services need: the rule of an organization, the name of an entry's facts."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from keys.callers import Caller
+from keys.errors import Forbidden, Invalid, InvalidMany
+from keys.models import ApiKey, KeyPolicy
+from keys.policy import ExpiryRule
+from keys.secret import Kind
+
+
+def policy_of(organization_id: str) -> KeyPolicy:
+    """Return the organization's policy, or the product's defaults where it has none of its own."""
+    found = KeyPolicy.objects.filter(organization_id=organization_id).first()
+    return found or KeyPolicy(organization_id=organization_id)
+
+
+def rule_for(policy: KeyPolicy, kind: Kind) -> ExpiryRule:
+    """Return the expiry rule of a kind of key."""
+    return ExpiryRule(
+        default_days=getattr(policy, f"{kind}_default_days"),
+        max_days=getattr(policy, f"{kind}_max_days"),
+        may_never=kind is Kind.INGESTION and policy.ingestion_may_never_expire,
+    )
+
+
+def collect(checks: Iterable[Callable[[], Any]]) -> list[Any]:
+    """Run every check and return what they return, so that a form shows all its errors at once.
+
+    Raises:
+        Invalid: the only error there was.
+        InvalidMany: several.
+    """
+    results, errors = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except Invalid as error:
+            errors.extend(error.errors)
+            results.append(None)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise InvalidMany(errors)
+    return results
+
+
+def check_reach(actor: Caller, key: ApiKey) -> None:
+    """Refuse a caller who may see a key but not change it; whoever may not see it was answered 404 before.
+
+    Raises:
+        Forbidden: no role, and no project of the caller's key, reaches this key.
+    """
+    if not actor.reaches(key.project):
+        raise Forbidden("You may not change this key.")
+
+
+def facts(key: ApiKey, **more: Any) -> dict[str, Any]:
+    """Return what every entry about a key says of it: its name, and the facts of the act."""
+    return {"name": key.name, **more}
+
+
+def tag_list(tags: Mapping[str, str]) -> list[str]:
+    """Return tags as the ledger has them, `k=v`, sorted: member names there are not free."""
+    return sorted(f"{name}={value}" for name, value in tags.items())

@@ -1,0 +1,223 @@
+"""Creating a key: checks first, then the rows; the secret leaves in the return value and nowhere else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+
+from audit import ledger
+from audit.acts import Act
+from keys import catalogue, clock, peppers
+from keys import secret as secrets
+from keys.callers import Caller
+from keys.errors import Forbidden, Invalid, NameTaken
+from keys.models import ApiKey, KeySecret, OwnerType
+from keys.models.key import new_key_id
+from keys.policy import (
+    ABSENT,
+    Requested,
+    check_description,
+    check_interval,
+    check_name,
+    check_scopes,
+    check_tags,
+    check_team,
+    grant_expiry,
+    grant_networks,
+    normalise_networks,
+    refuse_excess,
+)
+from keys.secret import Kind, Mode
+from keys.services.common import collect, facts, policy_of, rule_for, tag_list
+from orgs.models import Environment, Membership, Project, User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who answers for a key: a member of the organization, or a team by its name."""
+
+    member: User | None = None
+    team: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A key as its creator wants it.
+
+    `allowed_ips` None and `expires` `ABSENT` mean that the policy, and the creator's own bounds, decide.
+    """
+
+    kind: Kind
+    name: str
+    project: Project
+    environment: Environment
+    scopes: Sequence[str]
+    owner: Owner = field(default_factory=Owner)
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    allowed_ips: Sequence[str] | None = None
+    expires: Requested = ABSENT
+    rotation_interval_days: int | None = None
+    may_rotate_itself: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A fresh key and its secret. `secret` is secret: show it once."""
+
+    key: ApiKey
+    secret: str = field(repr=False)
+
+
+def create_key(draft: Draft, *, actor: Caller) -> Created:
+    """Create a key with its first secret.
+
+    Writes the key, its secret's digest and the entry `key.created`. `draft.project` and `draft.environment` are of
+    one organization, and the caller's access to them was checked (404); whether they may grant this is checked here.
+
+    Raises:
+        Invalid, InvalidMany: fields out of their bounds (spec KEYS §2).
+        Forbidden: the caller changes no keys at this project.
+        ExceedsGrant: more than the caller holds.
+        NameTaken: a key of this environment that has not ended has this name.
+    """
+    organization_id = draft.project.organization_id
+    if not actor.reaches(draft.project):
+        raise Forbidden("You may not create keys in this project.", field="project")
+    with ledger.recording(organization_id, actor) as entry:
+        now = _begin(organization_id)
+        key = _checked(draft, actor, now)
+        text = secrets.generate(settings.KEY_BRAND, draft.kind, Mode(draft.environment.mode))
+        key.hint = secrets.hint(text)
+        _insert(key, now)
+        insert_secret(key, version=1, text=text, now=now)
+        entry(
+            Act.KEY_CREATED, target=key.id, data=facts(key, after=_described(key, draft)), sealed=_sealed(key)
+        )
+    return Created(key, text)
+
+
+def _begin(organization_id: str) -> datetime:
+    """Return the time of creation, in the order of commits: a list by time then never skips a late comer."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('keys:create:' || %s, 0))", [organization_id]
+        )
+    return clock.now()
+
+
+def _checked(draft: Draft, actor: Caller, now: datetime) -> ApiKey:
+    known = catalogue.load()
+    policy = policy_of(draft.project.organization_id)
+    bounds = actor.bounds(draft.project)
+    name, scopes, description, tags, networks, interval, team = collect(
+        [
+            lambda: check_name(draft.name),
+            lambda: check_scopes(draft.scopes, draft.kind, known),
+            lambda: check_description(draft.description),
+            lambda: check_tags(draft.tags),
+            lambda: None if draft.allowed_ips is None else normalise_networks(draft.allowed_ips),
+            lambda: check_interval(draft.rotation_interval_days),
+            lambda: check_owner(draft.owner, draft.project.organization_id),
+            lambda: _check_place(draft),
+            lambda: grant_expiry(bounds, rule_for(policy, draft.kind), draft.expires, now),
+        ]
+    )[:7]
+    mode = Mode(draft.environment.mode)
+    refuse_excess(
+        bounds, scopes=scopes, risks=catalogue.risks(known), project_path=draft.project.ancestors, mode=mode
+    )
+    allowed_ips = grant_networks(bounds, networks)
+    if policy.requires_ips_in_production and draft.environment.is_production and not allowed_ips:
+        raise Invalid("This organization's production keys need address ranges.", field="allowed_ips")
+    return ApiKey(
+        id=new_key_id(),
+        organization_id=draft.project.organization_id,
+        project=draft.project,
+        environment=draft.environment,
+        kind=draft.kind,
+        name=name,
+        description=description,
+        tags=tags,
+        scopes=list(scopes),
+        allowed_ips=list(allowed_ips),
+        rotation_interval_days=interval,
+        may_rotate_itself=draft.may_rotate_itself,
+        expires_at=grant_expiry(bounds, rule_for(policy, draft.kind), draft.expires, now),
+        created_at=now,
+        created_by=actor.id,
+        updated_at=now,
+        person_touched_at=now,
+        owner_type=OwnerType.MEMBER if draft.owner.member else OwnerType.TEAM,
+        owner_user=draft.owner.member,
+        owner_team=team,
+    )
+
+
+def _check_place(draft: Draft) -> None:
+    if draft.project.archived_at is not None:
+        raise Invalid("This project is archived.", field="project")
+    if draft.environment.archived_at is not None:
+        raise Invalid("This environment is archived.", field="environment")
+
+
+def check_owner(owner: Owner, organization_id: str) -> str:
+    """Return the owning team's name, "" where a member owns the key or nobody is named.
+
+    Raises:
+        Invalid: the member is not of this organization, or the team's name is out of bounds (field `owner`).
+    """
+    if owner.member is None:
+        return check_team(owner.team) if owner.team else ""
+    if not Membership.objects.filter(organization_id=organization_id, user=owner.member).exists():
+        raise Invalid("The owner is not a member of this organization.", field="owner")
+    return ""
+
+
+def _insert(key: ApiKey, now: datetime) -> None:
+    """Insert the key; a name that only an expired key still holds is freed first."""
+    ApiKey.objects.filter(
+        environment=key.environment, name=key.name, ended_at__isnull=True, expires_at__lte=now
+    ).update(ended_at=now)
+    try:
+        with transaction.atomic():
+            key.save(force_insert=True)
+    except IntegrityError as error:
+        if "key_name_unique" in str(error):
+            raise NameTaken(field="name") from None
+        raise
+
+
+def insert_secret(key: ApiKey, *, version: int, text: str, now: datetime) -> None:
+    """Insert one version of a key's secret: its digest, never the text."""
+    KeySecret.objects.create(
+        key=key,
+        organization_id=key.organization_id,
+        version=version,
+        digest=peppers.digest(text),
+        pepper_version=peppers.newest(),
+        hint=secrets.hint(text),
+        created_at=now,
+        expires_at=key.expires_at,
+    )
+
+
+def _described(key: ApiKey, draft: Draft) -> dict[str, object]:
+    return {
+        "kind": key.kind,
+        "project": key.project_id,
+        "environment": draft.environment.slug,
+        "scopes": key.scopes,
+        "owner": key.owner_user_id or key.owner_team,
+        "tags": tag_list(key.tags),
+        "allowed_ips": key.allowed_ips,
+        "expires_at": key.expires_at,
+        "rotation_interval_days": key.rotation_interval_days,
+        "may_rotate_itself": key.may_rotate_itself,
+    }
+
+
+def _sealed(key: ApiKey) -> dict[str, str]:
+    return {"description": key.description}
