@@ -15,10 +15,12 @@ class Act(StrEnum):
     ORGANIZATION_CREATED = "organization.created"
     ORGANIZATION_CHANGED = "organization.changed"
     ORGANIZATION_SUSPENDED = "organization.suspended"
+    ORGANIZATION_RESUMED = "organization.resumed"
     ORGANIZATION_CLOSED = "organization.closed"
 
     USER_CREATED = "user.created"
     USER_DISABLED = "user.disabled"
+    USER_ENABLED = "user.enabled"
     USER_STAFF_CHANGED = "user.staff_changed"
     USER_PASSWORD_CHANGED = "user.password_changed"
     USER_MFA_CHANGED = "user.mfa_changed"
@@ -36,6 +38,7 @@ class Act(StrEnum):
     TIER_CHANGED = "tier.changed"
 
     MEMBER_INVITED = "member.invited"
+    MEMBER_INVITATION_WITHDRAWN = "member.invitation_withdrawn"
     MEMBER_JOINED = "member.joined"
     MEMBER_ROLE_CHANGED = "member.role_changed"
     MEMBER_REMOVED = "member.removed"
@@ -46,9 +49,11 @@ class Act(StrEnum):
 
     ENVIRONMENT_CREATED = "environment.created"
     ENVIRONMENT_CHANGED = "environment.changed"
+    ENVIRONMENT_ARCHIVED = "environment.archived"
 
     POLICY_CHANGED = "policy.changed"
 
+    PLAN_CREATED = "plan.created"
     PLAN_CHANGED = "plan.changed"
 
     KEY_CREATED = "key.created"
@@ -70,8 +75,8 @@ class Act(StrEnum):
     ROTATION_OVERDUE = "rotation.overdue"
     ROTATION_FAILED = "rotation.failed"
 
-    RECIPIENT_KEY_REGISTERED = "recipient_key.registered"
-    RECIPIENT_KEY_REMOVED = "recipient_key.removed"
+    RECIPIENT_REGISTERED = "recipient.registered"
+    RECIPIENT_REMOVED = "recipient.removed"
 
     BREAKGLASS_EXECUTED = "breakglass.executed"
     BREAKGLASS_REFUSED = "breakglass.refused"

@@ -7,7 +7,7 @@ Source: spec LEDGER, "Writing".
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection, transaction
@@ -27,7 +27,6 @@ from audit.actors import Actor
 from audit.acts import Act
 from audit.errors import LedgerUnavailable
 
-type Value = str | int | bool | datetime | Sequence[str] | None
 PORTAL = Actor.system("portal")
 REGRESSION_MS = 5_000
 
@@ -69,7 +68,7 @@ class Recorder:
         act: str,
         *,
         target: str,
-        data: Mapping[str, Value | Mapping[str, Value]] | None = None,
+        data: Mapping[str, Any] | None = None,
         sealed: Mapping[str, str] | None = None,
     ) -> None:
         """Collect one entry.
