@@ -149,15 +149,16 @@ def _notice(act: Act, data: dict[str, Any]) -> Draft:
 
 def _chain(
     drafts: list[Draft], log: str, index: int, prev: bytes, at: datetime
-) -> tuple[list[bytes], list[list[object]]]:
+) -> tuple[list[bytes], list[list[tuple[str, str, str]]]]:
     leaves: list[bytes] = []
-    openings: list[list[object]] = []
+    openings: list[list[tuple[str, str, str]]] = []
     for i, draft in enumerate(drafts, start=index):
         sealed = {}
+        openings.append([])
         for name, text in draft.openings.items():
             value, salt = entry_rules.clip(text, entry_rules.MAX_STRING_BYTES), entry_rules.new_salt()
             sealed[name] = entry_rules.commit(name, value, salt)
-            openings.append([i, name, base64.b64encode(salt).decode(), value])
+            openings[-1].append((name, base64.b64encode(salt).decode(), value))
         leaf = entry_rules.build(
             log=log,
             i=i,

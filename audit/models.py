@@ -1,4 +1,4 @@
-"""The ledger's tables as Django reads them. Nothing here writes: `audit.ledger` does, through functions of the database."""
+"""The ledger's tables as Django reads them. Only `audit.ledger` writes, through functions of the database."""
 
 from django.db import models
 

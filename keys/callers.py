@@ -1,6 +1,7 @@
 """Who asks the key services, a person or a key, and the most that they may give (spec KEYS §3)."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from audit.actors import Actor
 from keys.models import ApiKey
@@ -68,7 +69,8 @@ class Caller(Actor):
 
 def of_member(member: Member, *, has_stepped_up: bool = False) -> Caller:
     """Return the signed-in person as a caller."""
-    return Caller(**_identity(member), member=member, has_stepped_up=has_stepped_up)
+    identity: dict[str, Any] = {field.name: getattr(member, field.name) for field in fields(Actor)}
+    return Caller(**identity, member=member, has_stepped_up=has_stepped_up)
 
 
 def of_key(presented: Presented, *, ip: str, user_agent: str, request_id: str) -> Caller:
@@ -76,7 +78,3 @@ def of_key(presented: Presented, *, ip: str, user_agent: str, request_id: str) -
     return Caller(
         id=presented.key.id, ip=ip, user_agent=user_agent, request_id=request_id, presented=presented
     )
-
-
-def _identity(actor: Actor) -> dict[str, str]:
-    return {field.name: getattr(actor, field.name) for field in fields(Actor)}

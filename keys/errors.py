@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - the rungs read as what they say: raise Invalid, except Conflict
 """What can go wrong with keys: one ladder. The HTTP status of each rung is chosen in `api`, not here.
 
 The first line of a class's docstring is what people read when no better `detail` is given. A detail never

@@ -219,7 +219,8 @@ def _renew_digest(row: Mapping[str, Any], text: str) -> None:
         return
     with connections[DATABASE].cursor() as cursor:
         cursor.execute(
-            "UPDATE keys_keysecret SET digest = %s, pepper_version = %s WHERE key_id = %s AND version = %s AND digest = %s",
+            "UPDATE keys_keysecret SET digest = %s, pepper_version = %s"
+            " WHERE key_id = %s AND version = %s AND digest = %s",
             [peppers.digest(text), peppers.newest(), row["id"], row["version"], bytes(row["digest"])],
         )
 

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
-from django_ratelimit.decorators import ratelimit
+from django_ratelimit.decorators import ratelimit as _untyped_ratelimit
 
 View = Callable[..., Any]
+ratelimit: Callable[..., Callable[[View], View]] = _untyped_ratelimit
 
 
 def client_address(request: HttpRequest) -> str:
@@ -22,5 +23,4 @@ def posted_email(group: str, request: HttpRequest) -> str:  # noqa: ARG001
 def limit_sign_in(view: View) -> View:
     """Let 20 attempts a minute through from an address, and 10 in five minutes for an account."""
     by_account = ratelimit(group="sign-in", key=posted_email, rate="10/5m", method="POST")(view)
-    limited: View = ratelimit(group="sign-in", key="ip", rate="20/m", method="POST")(by_account)
-    return limited
+    return ratelimit(group="sign-in", key="ip", rate="20/m", method="POST")(by_account)

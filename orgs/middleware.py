@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import logout
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpResponseBase
 from django.shortcuts import redirect
 from django.utils import timezone
 
@@ -16,7 +16,8 @@ from audit import ledger
 from audit.actors import Actor
 from orgs import tenancy
 from orgs.members import Member, grants
-from orgs.models import Membership, Project, User
+from orgs.models import Membership, Project
+from orgs.requests import PageRequest
 
 ORGANIZATION, PROJECT = "organization", "project"
 STARTED, SEEN = "started_at", "seen_at"
@@ -31,12 +32,14 @@ class MemberMiddleware:
     def __init__(self, get_response: View) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: PageRequest) -> HttpResponseBase:
         request.member = None
         request.organizations = []
         return self.get_response(request)
 
-    def process_view(self, request: HttpRequest, view: View, args: Any, kwargs: Any) -> HttpResponseBase | None:
+    def process_view(
+        self, request: PageRequest, view: View, args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
         """Answer public pages and `/v1` as they are; everything else inside the member's transaction."""
         if not getattr(view, "login_required", True) or not request.user.is_authenticated:
             return None
@@ -52,7 +55,7 @@ class MemberMiddleware:
                 return view(request, *args, **kwargs)
 
 
-def _is_over(request: HttpRequest) -> bool:
+def _is_over(request: PageRequest) -> bool:
     """Return whether the session has reached its absolute age, and note that it is in use otherwise."""
     now = timezone.now()
     started = request.session.setdefault(STARTED, now.timestamp())
@@ -63,12 +66,11 @@ def _is_over(request: HttpRequest) -> bool:
     return False
 
 
-def _load(request: HttpRequest) -> None:
+def _load(request: PageRequest) -> None:
     """Find the person's organizations, and make the chosen one (else the first by name) the active one."""
-    user: User = request.user
     with tenancy.everywhere(tenancy.Reason.AUTHENTICATION):
         rows = list(
-            Membership.objects.filter(user=user)
+            Membership.objects.filter(user=request.user)
             .select_related("organization__plan", "project")
             .order_by("organization__name", "organization_id")
         )
@@ -81,33 +83,30 @@ def _load(request: HttpRequest) -> None:
     who = actor(request)
     request.member = Member(
         **{name: getattr(who, name) for name in who.__dataclass_fields__},
-        user=user,
+        user=request.user,
         organization=mine[0].organization,
         project=None,
         grants=grants(mine),
     )
 
 
-def _choose_project(request: HttpRequest) -> None:
+def _choose_project(request: PageRequest) -> None:
     """Apply the chosen project where it is still there and reachable."""
-    project_id = request.session.get(PROJECT)
-    if not project_id:
+    member, project_id = request.member, request.session.get(PROJECT)
+    if member is None or not project_id:
         return
-    project = Project.objects.of(request.member.organization_id).filter(pk=project_id, archived_at=None).first()
-    if project is not None and request.member.role_at(project) is not None:
-        request.member = replace(request.member, project=project)
+    project = Project.objects.of(member.organization_id).filter(pk=project_id, archived_at=None).first()
+    if project is not None and member.role_at(project) is not None:
+        request.member = replace(member, project=project)
 
 
-def actor(request: HttpRequest) -> Actor:
+def actor(request: PageRequest) -> Actor:
     """Return the signed-in person as the ledger knows them, whatever their organization."""
-    user: User = request.user
     return Actor(
-        id=user.id,
-        name=user.name,
-        email=user.email,
+        id=request.user.id,
+        name=request.user.name,
+        email=request.user.email,
         ip=request.client_ip,
         user_agent=request.headers.get("User-Agent", "")[:256],
         request_id=request.request_id,
     )
-
-

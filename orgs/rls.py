@@ -31,6 +31,7 @@ def protect(table: str, column: str = "organization_id") -> RunSQL:
 def verifier_reads(table: str) -> RunSQL:
     """Return the step that lets the verification login read every row of `table`, and no more."""
     return RunSQL(
-        f"CREATE POLICY verify ON {table} FOR SELECT TO keystead_verify USING (true); GRANT SELECT ON {table} TO keystead_verify;",
+        f"CREATE POLICY verify ON {table} FOR SELECT TO keystead_verify USING (true);"
+        f"GRANT SELECT ON {table} TO keystead_verify;",
         f"REVOKE SELECT ON {table} FROM keystead_verify; DROP POLICY verify ON {table};",
     )

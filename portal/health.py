@@ -17,7 +17,7 @@ def healthz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
 
 @login_not_required
 @require_safe
-def readyz(request: HttpRequest) -> JsonResponse:
+def readyz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
     """Say whether requests can be served: the database answers and its migrations are there."""
     try:
         with connection.cursor() as cursor:

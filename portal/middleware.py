@@ -3,15 +3,17 @@
 import ipaddress
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
+from audit.requests import Request
 from portal import errors
 
 View = Callable[[HttpRequest], HttpResponseBase]
+type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES = frozenset({"same-origin", "none"})
@@ -24,7 +26,7 @@ class RequestMiddleware:
         self.get_response = get_response
         self.log = structlog.get_logger("keystead.request")
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: Request) -> HttpResponseBase:
         given = request.headers.get("X-Request-Id", "")
         request.request_id = given if SANE_REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         peer = request.META.get("REMOTE_ADDR", "")
@@ -42,10 +44,10 @@ class RequestMiddleware:
         return response
 
 
-def client_address(peer: str, forwarded: str, trusted: tuple[object, ...]) -> str:
-    """Return the caller's address: the peer's, or behind trusted proxies the right-most untrusted one forwarded.
+def client_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
+    """Return the caller's address: the peer's, or behind trusted proxies the right-most untrusted one.
 
-    An entry that is no address ends the walk at the last good one, because nothing left of it can be believed.
+    An entry that is no address ends the walk at the last good one: nothing left of it can be believed.
     """
     address = _normal(peer)
     for entry in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
@@ -67,12 +69,12 @@ def _normal(text: str) -> str:
     return str(mapped or address)
 
 
-def _is_trusted(peer: str, trusted: tuple[object, ...]) -> bool:
+def _is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
     try:
         address = ipaddress.ip_address(_normal(peer))
     except ValueError:
         return False
-    return any(address in network for network in trusted)  # type: ignore[operator]
+    return any(address in network for network in trusted)
 
 
 class GuardMiddleware:
@@ -91,7 +93,7 @@ class GuardMiddleware:
 
 
 def _is_foreign(request: HttpRequest) -> bool:
-    """Return whether a browser says that another site sent an unsafe request; `/v1` has no cookies to abuse."""
+    """Tell whether another site sent an unsafe request, as the browser says; `/v1` has no cookies to abuse."""
     site = request.headers.get("Sec-Fetch-Site")
     return (
         request.method not in SAFE_METHODS

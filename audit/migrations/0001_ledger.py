@@ -6,9 +6,10 @@ from django.db import migrations, models
 
 SQL = (Path(__file__).parent / "ledger.sql").read_text()
 REVERSE = """
-DROP FUNCTION ledger_begin(text, text), ledger_append(text, bytea[], jsonb), audit_reaches(text);
+DROP FUNCTION ledger_begin(text, text), ledger_append(text, bytea[], jsonb);
 DROP TABLE audit_sealed, audit_entry, audit_head;
-DROP FUNCTION audit_refuse(), audit_head_grows();
+DROP FUNCTION audit_reaches(text), audit_refuse(), audit_head_grows(), audit_read(bytea), audit_canonical(jsonb, integer),
+    audit_is_scalar(jsonb), audit_commitment(text, text, bytea), audit_is_vkey(text, text), audit_is_origin(text, text);
 """
 
 
@@ -20,7 +21,18 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Entry",
             fields=[
-                ("pk", models.CompositePrimaryKey("organization_id", "epoch", "index", blank=True, editable=False, primary_key=True, serialize=False)),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "organization_id",
+                        "epoch",
+                        "index",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
                 ("organization_id", models.CharField(max_length=64)),
                 ("epoch", models.SmallIntegerField(default=1)),
                 ("index", models.BigIntegerField()),
@@ -36,7 +48,19 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Sealed",
             fields=[
-                ("pk", models.CompositePrimaryKey("organization_id", "epoch", "index", "field", blank=True, editable=False, primary_key=True, serialize=False)),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "organization_id",
+                        "epoch",
+                        "index",
+                        "field",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
                 ("organization_id", models.CharField(max_length=64)),
                 ("epoch", models.SmallIntegerField(default=1)),
                 ("index", models.BigIntegerField()),

@@ -73,11 +73,88 @@ CREATE FUNCTION audit_reaches(organization text) RETURNS boolean LANGUAGE sql ST
     SELECT coalesce(current_setting('app.organization', true), '') IN (organization, '*')
 $$;
 
+-- The name of an organization's log (spec LEDGER, Bytes 1). The host is the caller's claim, fixed when the ledger opens.
+CREATE FUNCTION audit_is_origin(origin text, organization text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT organization ~ '^org_[a-z0-9_]+$' AND octet_length(origin) <= 200
+        AND split_part(origin, '/', 1) ~ '^[a-z0-9_-]+(\.[a-z0-9_-]+)*$'
+        AND origin = split_part(origin, '/', 1) || '/ledger/' || organization
+$$;
+
+-- Whether a text is the verifier key of that log (Bytes 7), which entry 0 must carry.
+CREATE FUNCTION audit_is_vkey(vkey text, log text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(vkey = log || '+' || encode(substring(sha256(convert_to(log, 'UTF8') || '\x0a' || k.key) FOR 4), 'hex')
+            || '+' || encode(k.key, 'base64') AND octet_length(k.key) = 33 AND get_byte(k.key, 0) = 1, false)
+    FROM (SELECT CASE WHEN right(vkey, 44) ~ '^[A-Za-z0-9+/]{44}$' THEN decode(right(vkey, 44), 'base64') END AS key) k
+$$;
+
+-- HMAC-SHA-256 as `sealed` commits to a value (Bytes 11). The salt has 32 bytes, so that the key needs no hashing.
+CREATE FUNCTION audit_commitment(field text, value text, salt bytea) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT encode(sha256(
+        substring(bit_send(k.key # ('x' || repeat('5c', 64))::bit(512)) FROM 5)
+        || sha256(substring(bit_send(k.key # ('x' || repeat('36', 64))::bit(512)) FROM 5)
+            || convert_to(field, 'UTF8') || '\x00' || convert_to(value, 'UTF8'))), 'base64')
+    FROM (SELECT ('x' || rpad(encode(salt, 'hex'), 128, '0'))::bit(512) AS key) k
+$$;
+
+-- Whether a string, number, true, false or null may stand in an entry (Bytes 2).
+CREATE FUNCTION audit_is_scalar(value jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE jsonb_typeof(value)
+        WHEN 'string' THEN octet_length(value #>> '{}') <= 2048
+        WHEN 'number' THEN value::text ~ '^-?[0-9]{1,16}$' AND abs(value::numeric) <= 9007199254740991
+        ELSE jsonb_typeof(value) IN ('boolean', 'null') END
+$$;
+
+-- RFC 8785 of a value in the bounds of Bytes 2; null where one is passed. What is left to PostgreSQL's own writing of
+-- strings and integers agrees with the RFC. Only this finds two members of one name: jsonb keeps the last alone.
+CREATE FUNCTION audit_canonical(value jsonb, depth integer) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    parts text[];
+BEGIN
+    IF jsonb_typeof(value) NOT IN ('object', 'array') THEN
+        RETURN CASE WHEN public.audit_is_scalar(value) THEN value::text END;
+    ELSIF depth > 4 THEN
+        RETURN NULL;
+    ELSIF jsonb_typeof(value) = 'array' THEN
+        SELECT array_agg(public.audit_canonical(e.value, depth + 1) ORDER BY e.ordinality) INTO parts
+            FROM jsonb_array_elements(value) WITH ORDINALITY e;
+        RETURN CASE WHEN array_position(parts, NULL) IS NULL THEN '[' || coalesce(array_to_string(parts, ','), '') || ']' END;
+    END IF;
+    SELECT array_agg(CASE WHEN m.key ~ '^[a-z][a-z0-9_]{0,31}$' THEN '"' || m.key || '":' || public.audit_canonical(m.value, depth + 1) END
+            ORDER BY m.key COLLATE "C") INTO parts
+        FROM jsonb_each(value) m;
+    RETURN CASE WHEN array_position(parts, NULL) IS NULL THEN '{' || coalesce(array_to_string(parts, ','), '') || '}' END;
+END $$;
+
+-- Read leaf bytes, or raise: what passes here, every verifier reads (Bytes 2 and 3), but for the list of acts.
+CREATE FUNCTION audit_read(leaf bytea) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    body jsonb;
+    members text[] := ARRAY['v', 'log', 'i', 't', 'prev', 'act', 'actor', 'data'];
+BEGIN
+    IF octet_length(leaf) > 16384 THEN
+        RAISE EXCEPTION 'an entry has more than 16384 bytes' USING ERRCODE = 'check_violation';
+    END IF;
+    body := convert_from(leaf, 'UTF8')::jsonb;
+    IF convert_to(public.audit_canonical(body, 1), 'UTF8') IS DISTINCT FROM leaf
+        OR jsonb_typeof(body) <> 'object' OR NOT body ?& members OR body - members - 'sealed' <> '{}'
+        OR body -> 'v' <> '1' OR jsonb_typeof(body -> 'data') <> 'object' OR jsonb_typeof(body -> 't') <> 'string'
+        OR body ->> 't' !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z$'
+        OR jsonb_typeof(body -> 'act') <> 'string' OR body ->> 'act' !~ '^[a-z]+(\.[a-z_]+)+$'
+        OR jsonb_typeof(body -> 'actor') <> 'string' OR body ->> 'actor' !~ '^[a-z][a-z0-9_]{0,63}$'
+        OR coalesce(jsonb_typeof(body #> '{data,target}'), 'string') <> 'string'
+        OR coalesce(jsonb_typeof(body #> '{data,request_id}'), 'string') <> 'string'
+        OR body -> 'sealed' = '{}' THEN
+        RAISE EXCEPTION 'the bytes are no entry' USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN body;
+END $$;
+
 -- Lock the head and say what the next entry must carry. The first call for an organization opens its ledger.
--- `behind`: milliseconds by which the clock stands before the previous entry's time.
+-- `behind`: milliseconds by which the clock stands before the previous entry's time. Who waits five seconds for the
+-- head gets an error instead: the caller answers 503, and nothing piles up behind a session that hangs.
 CREATE FUNCTION ledger_begin(organization text, origin_if_new text,
     OUT log text, OUT next_index bigint, OUT prev bytea, OUT at timestamptz, OUT behind bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     head public.audit_head;
     clock timestamptz;
@@ -87,6 +164,9 @@ BEGIN
     END IF;
     SELECT * INTO head FROM public.audit_head h WHERE h.organization_id = organization FOR UPDATE;
     IF NOT FOUND THEN
+        IF NOT coalesce(public.audit_is_origin(origin_if_new, organization), false) THEN
+            RAISE EXCEPTION 'that is not the name of this organization''s log' USING ERRCODE = 'check_violation';
+        END IF;
         INSERT INTO public.audit_head (organization_id, origin) VALUES (organization, origin_if_new)
             ON CONFLICT (organization_id) DO NOTHING;
         SELECT * INTO head FROM public.audit_head h WHERE h.organization_id = organization FOR UPDATE;
@@ -99,50 +179,57 @@ BEGIN
     behind := CASE WHEN head.size = 0 THEN 0 ELSE greatest(0, extract(epoch FROM head.last_at - clock) * 1000) END;
 END $$;
 
--- Insert a batch of leaves and their openings, and move the head. Everything that the chain rests on is checked here
--- too, so that a faulty or hostile caller can't write an entry that the verifiers would refuse.
+-- Insert a batch of leaves and their openings, and move the head. `openings` has an array for each leaf, of
+-- [field, base64 of the salt, value]. Everything that the chain rests on is checked here too, so that a faulty or
+-- hostile caller can't write what the verifiers would refuse: nobody could take it out again.
 CREATE FUNCTION ledger_append(organization text, leaves bytea[], openings jsonb)
-RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     head public.audit_head;
     leaf bytea;
     body jsonb;
     at timestamptz;
     first_index bigint;
+    opened jsonb;
 BEGIN
     IF NOT public.audit_reaches(organization) THEN
         RAISE EXCEPTION 'this transaction does not work in that organization' USING ERRCODE = 'insufficient_privilege';
     END IF;
     SELECT * INTO STRICT head FROM public.audit_head h WHERE h.organization_id = organization FOR UPDATE;
     first_index := head.size;
-    IF coalesce(array_length(leaves, 1), 0) = 0 THEN
+    IF coalesce(cardinality(leaves), 0) = 0 OR array_ndims(leaves) <> 1 OR array_lower(leaves, 1) <> 1
+        OR array_position(leaves, NULL) IS NOT NULL OR jsonb_typeof(openings) IS DISTINCT FROM 'array' THEN
         RAISE EXCEPTION 'nothing to append' USING ERRCODE = 'invalid_parameter_value';
+    ELSIF jsonb_array_length(openings) <> cardinality(leaves) THEN
+        RAISE EXCEPTION 'each entry needs its openings' USING ERRCODE = 'check_violation';
     END IF;
     FOREACH leaf IN ARRAY leaves LOOP
-        IF octet_length(leaf) > 16384 OR position('\x0a'::bytea IN leaf) > 0 THEN
-            RAISE EXCEPTION 'entry % has a length or a byte that no leaf has', head.size USING ERRCODE = 'check_violation';
-        END IF;
-        body := convert_from(leaf, 'UTF8')::jsonb;
+        body := public.audit_read(leaf);
         at := (body ->> 't')::timestamptz;
-        IF (body ->> 'log') IS DISTINCT FROM head.origin OR (body -> 'i') IS DISTINCT FROM to_jsonb(head.size)
-            OR (body ->> 'prev') IS DISTINCT FROM encode(head.last_hash, 'base64')
-            OR at IS NULL OR at < head.last_at OR at > clock_timestamp() + interval '1 second' + greatest(interval '0', head.last_at - clock_timestamp())
-            OR (body ->> 't') !~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$' THEN
+        IF body -> 'log' <> to_jsonb(head.origin) OR body -> 'i' <> to_jsonb(head.size)
+            OR body -> 'prev' <> to_jsonb(encode(head.last_hash, 'base64'))
+            -- Neither back-dated nor ahead: a caller who could push the time on would freeze it for everybody.
+            OR at < greatest(head.last_at, clock_timestamp() - interval '1 minute')
+            OR at > greatest(head.last_at, clock_timestamp() + interval '1 second')
+            OR (head.size = 0) <> (body ->> 'act' = 'ledger.opened')
+            OR head.size = 0 AND NOT public.audit_is_vkey(body #>> '{data,vkey}', head.origin) THEN
             RAISE EXCEPTION 'entry % does not follow the head', head.size USING ERRCODE = 'check_violation';
+        END IF;
+        SELECT jsonb_object_agg(o ->> 0, public.audit_commitment(o ->> 0, o ->> 2, decode(o ->> 1, 'base64'))) INTO opened
+            FROM jsonb_array_elements(openings -> (head.size - first_index)::integer) o;
+        IF opened IS DISTINCT FROM body -> 'sealed' THEN
+            RAISE EXCEPTION 'the openings of entry % are not what it seals', head.size USING ERRCODE = 'check_violation';
         END IF;
         INSERT INTO public.audit_entry VALUES (
             organization, head.epoch, head.size, leaf, body ->> 'act', body ->> 'actor',
             coalesce(body #>> '{data,target}', ''), coalesce(body #>> '{data,request_id}', ''), at);
+        INSERT INTO public.audit_sealed
+            SELECT organization, head.epoch, head.size, o ->> 0, decode(o ->> 1, 'base64'), o ->> 2
+            FROM jsonb_array_elements(openings -> (head.size - first_index)::integer) o;
         head.size := head.size + 1;
         head.last_hash := sha256('\x00'::bytea || leaf);
         head.last_at := at;
     END LOOP;
-    IF EXISTS (SELECT FROM jsonb_array_elements(openings) o WHERE (o ->> 0)::bigint NOT BETWEEN first_index AND head.size - 1) THEN
-        RAISE EXCEPTION 'an opening belongs to no entry of this batch' USING ERRCODE = 'check_violation';
-    END IF;
-    INSERT INTO public.audit_sealed
-        SELECT organization, head.epoch, (o ->> 0)::bigint, o ->> 1, decode(o ->> 2, 'base64'), o ->> 3
-        FROM jsonb_array_elements(openings) o;
     UPDATE public.audit_head h SET size = head.size, last_hash = head.last_hash, last_at = head.last_at
         WHERE h.organization_id = organization;
     RETURN first_index;
@@ -160,7 +247,9 @@ CREATE POLICY notary ON audit_sealed FOR SELECT TO keystead_notary USING (true);
 CREATE POLICY notary ON audit_head FOR SELECT TO keystead_notary USING (true);
 
 REVOKE ALL ON audit_head, audit_entry, audit_sealed FROM PUBLIC, keystead_app;
-REVOKE ALL ON FUNCTION ledger_begin(text, text), ledger_append(text, bytea[], jsonb), audit_reaches(text), audit_refuse(), audit_head_grows() FROM PUBLIC, keystead_app;
+REVOKE ALL ON FUNCTION ledger_begin(text, text), ledger_append(text, bytea[], jsonb), audit_reaches(text), audit_refuse(), audit_head_grows(),
+    audit_is_origin(text, text), audit_is_vkey(text, text), audit_commitment(text, text, bytea), audit_is_scalar(jsonb),
+    audit_canonical(jsonb, integer), audit_read(bytea) FROM PUBLIC, keystead_app;
 GRANT SELECT ON audit_entry, audit_sealed TO keystead_app;
 GRANT EXECUTE ON FUNCTION ledger_begin(text, text), ledger_append(text, bytea[], jsonb), audit_reaches(text) TO keystead_app;
 GRANT SELECT ON audit_head, audit_entry, audit_sealed TO keystead_notary;

@@ -2,255 +2,476 @@
 
 import django.contrib.postgres.fields
 import django.db.models.deletion
-import keys.models.key
-import keys.models.secret
 from django.conf import settings
 from django.db import migrations, models
 
+import keys.models.key
+import keys.models.secret
+
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('orgs', '0002_guards'),
+        ("orgs", "0002_guards"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='KeyTerm',
+            name="KeyTerm",
             fields=[
-                ('pk', models.CompositePrimaryKey('organization_id', 'term', 'key_id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('organization_id', models.CharField(max_length=32)),
-                ('term', models.CharField(max_length=110)),
-                ('key_id', models.CharField(max_length=32)),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "organization_id",
+                        "term",
+                        "key_id",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("organization_id", models.CharField(max_length=32)),
+                ("term", models.CharField(max_length=110)),
+                ("key_id", models.CharField(max_length=32)),
             ],
             options={
-                'db_table': 'keys_term',
-                'managed': False,
+                "db_table": "keys_term",
+                "managed": False,
             },
         ),
         migrations.CreateModel(
-            name='KeyPolicy',
+            name="KeyPolicy",
             fields=[
-                ('organization', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='+', serialize=False, to='orgs.organization')),
-                ('ingestion_default_days', models.PositiveSmallIntegerField(default=90)),
-                ('ingestion_max_days', models.PositiveSmallIntegerField(default=365)),
-                ('ingestion_may_never_expire', models.BooleanField(default=True)),
-                ('control_plane_default_days', models.PositiveSmallIntegerField(default=90)),
-                ('control_plane_max_days', models.PositiveSmallIntegerField(default=365)),
-                ('service_default_days', models.PositiveSmallIntegerField(default=7)),
-                ('service_max_days', models.PositiveSmallIntegerField(default=30)),
-                ('requires_ips_in_production', models.BooleanField(default=False)),
-                ('self_rotation_max_days', models.PositiveSmallIntegerField(default=365)),
-                ('leaver_action', models.CharField(choices=[('disable', 'Disable their keys'), ('revoke', 'Revoke their keys'), ('hand_over', 'Hand their keys to a team')], default='disable', max_length=16)),
-                ('leaver_team', models.CharField(blank=True, max_length=100)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                (
+                    "organization",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        primary_key=True,
+                        related_name="+",
+                        serialize=False,
+                        to="orgs.organization",
+                    ),
+                ),
+                ("ingestion_default_days", models.PositiveSmallIntegerField(default=90)),
+                ("ingestion_max_days", models.PositiveSmallIntegerField(default=365)),
+                ("ingestion_may_never_expire", models.BooleanField(default=True)),
+                ("control_plane_default_days", models.PositiveSmallIntegerField(default=90)),
+                ("control_plane_max_days", models.PositiveSmallIntegerField(default=365)),
+                ("service_default_days", models.PositiveSmallIntegerField(default=7)),
+                ("service_max_days", models.PositiveSmallIntegerField(default=30)),
+                ("requires_ips_in_production", models.BooleanField(default=False)),
+                ("self_rotation_max_days", models.PositiveSmallIntegerField(default=365)),
+                (
+                    "leaver_action",
+                    models.CharField(
+                        choices=[
+                            ("disable", "Disable their keys"),
+                            ("revoke", "Revoke their keys"),
+                            ("hand_over", "Hand their keys to a team"),
+                        ],
+                        default="disable",
+                        max_length=16,
+                    ),
+                ),
+                ("leaver_team", models.CharField(blank=True, max_length=100)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
         ),
         migrations.CreateModel(
-            name='SecretUse',
+            name="SecretUse",
             fields=[
-                ('pk', models.CompositePrimaryKey('key_id', 'version', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('key_id', models.CharField(max_length=32)),
-                ('version', models.PositiveIntegerField()),
-                ('organization_id', models.CharField(max_length=32)),
-                ('last_used_at', models.DateTimeField(null=True)),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "key_id", "version", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("key_id", models.CharField(max_length=32)),
+                ("version", models.PositiveIntegerField()),
+                ("organization_id", models.CharField(max_length=32)),
+                ("last_used_at", models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='ApiKey',
+            name="ApiKey",
             fields=[
-                ('id', models.CharField(default=keys.models.key.new_key_id, editable=False, max_length=32, primary_key=True, serialize=False)),
-                ('kind', models.CharField(choices=[('ingestion', 'ingestion'), ('control_plane', 'control_plane'), ('service', 'service')], max_length=16)),
-                ('name', models.CharField(db_collation='C', max_length=63)),
-                ('description', models.TextField(blank=True)),
-                ('owner_type', models.CharField(choices=[('member', 'member'), ('team', 'team')], default='team', max_length=8)),
-                ('owner_team', models.CharField(blank=True, max_length=100)),
-                ('tags', models.JSONField(blank=True, default=dict)),
-                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=65))),
-                ('allowed_ips', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=43), blank=True, default=list)),
-                ('rotation_interval_days', models.PositiveIntegerField(blank=True, null=True)),
-                ('may_rotate_itself', models.BooleanField(default=True)),
-                ('newest_version', models.PositiveIntegerField(default=1)),
-                ('hint', models.CharField(db_collation='C', max_length=4)),
-                ('expires_at', models.DateTimeField(blank=True, null=True)),
-                ('is_disabled', models.BooleanField(default=False)),
-                ('disabled_until', models.DateTimeField(blank=True, null=True)),
-                ('revoked_at', models.DateTimeField(blank=True, null=True)),
-                ('revoked_by', models.CharField(blank=True, max_length=32)),
-                ('revocation_reason', models.CharField(blank=True, choices=[('leaked', 'Leaked'), ('unused', 'Unused'), ('rotated_out', 'Rotated out'), ('owner_left', 'Owner left'), ('incident', 'Incident'), ('other', 'Other')], max_length=16)),
-                ('revocation_note', models.TextField(blank=True)),
-                ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('created_at', models.DateTimeField()),
-                ('created_by', models.CharField(max_length=32)),
-                ('updated_at', models.DateTimeField()),
-                ('person_touched_at', models.DateTimeField()),
-                ('environment', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='orgs.environment')),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='orgs.organization')),
-                ('owner_user', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('project', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='orgs.project')),
+                (
+                    "id",
+                    models.CharField(
+                        default=keys.models.key.new_key_id,
+                        editable=False,
+                        max_length=32,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("ingestion", "ingestion"),
+                            ("control_plane", "control_plane"),
+                            ("service", "service"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("name", models.CharField(db_collation="C", max_length=63)),
+                ("description", models.TextField(blank=True)),
+                (
+                    "owner_type",
+                    models.CharField(
+                        choices=[("member", "member"), ("team", "team")], default="team", max_length=8
+                    ),
+                ),
+                ("owner_team", models.CharField(blank=True, max_length=100)),
+                ("tags", models.JSONField(blank=True, default=dict)),
+                (
+                    "scopes",
+                    django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=65)),
+                ),
+                (
+                    "allowed_ips",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=43), blank=True, default=list
+                    ),
+                ),
+                ("rotation_interval_days", models.PositiveIntegerField(blank=True, null=True)),
+                ("may_rotate_itself", models.BooleanField(default=True)),
+                ("newest_version", models.PositiveIntegerField(default=1)),
+                ("hint", models.CharField(db_collation="C", max_length=4)),
+                ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("is_disabled", models.BooleanField(default=False)),
+                ("disabled_until", models.DateTimeField(blank=True, null=True)),
+                ("revoked_at", models.DateTimeField(blank=True, null=True)),
+                ("revoked_by", models.CharField(blank=True, max_length=32)),
+                (
+                    "revocation_reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("leaked", "Leaked"),
+                            ("unused", "Unused"),
+                            ("rotated_out", "Rotated out"),
+                            ("owner_left", "Owner left"),
+                            ("incident", "Incident"),
+                            ("other", "Other"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("revocation_note", models.TextField(blank=True)),
+                ("ended_at", models.DateTimeField(blank=True, null=True)),
+                ("created_at", models.DateTimeField()),
+                ("created_by", models.CharField(max_length=32)),
+                ("updated_at", models.DateTimeField()),
+                ("person_touched_at", models.DateTimeField()),
+                (
+                    "environment",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="orgs.environment",
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="orgs.organization",
+                    ),
+                ),
+                (
+                    "owner_user",
+                    models.ForeignKey(
+                        blank=True,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="orgs.project",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='IdempotencyRecord',
+            name="IdempotencyRecord",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('organization_id', models.CharField(max_length=32)),
-                ('caller', models.CharField(max_length=32)),
-                ('key_digest', models.BinaryField(max_length=32)),
-                ('request_digest', models.BinaryField(max_length=32)),
-                ('status', models.PositiveSmallIntegerField()),
-                ('answer', models.JSONField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("organization_id", models.CharField(max_length=32)),
+                ("caller", models.CharField(max_length=32)),
+                ("key_digest", models.BinaryField(max_length=32)),
+                ("request_digest", models.BinaryField(max_length=32)),
+                ("status", models.PositiveSmallIntegerField()),
+                ("answer", models.JSONField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('caller', 'key_digest'), name='idempotency_key_unique')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("caller", "key_digest"), name="idempotency_key_unique")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='KeySecret',
+            name="KeySecret",
             fields=[
-                ('pk', models.CompositePrimaryKey('key', 'version', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('organization_id', models.CharField(max_length=32)),
-                ('version', models.PositiveIntegerField()),
-                ('digest', models.BinaryField(max_length=32, unique=True)),
-                ('pepper_version', models.PositiveSmallIntegerField()),
-                ('hint', models.CharField(max_length=4)),
-                ('created_at', models.DateTimeField()),
-                ('expires_at', models.DateTimeField(blank=True, null=True)),
-                ('accepted_until', models.DateTimeField(blank=True, null=True)),
-                ('key', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='secrets', to='keys.apikey')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "key", "version", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("organization_id", models.CharField(max_length=32)),
+                ("version", models.PositiveIntegerField()),
+                ("digest", models.BinaryField(max_length=32, unique=True)),
+                ("pepper_version", models.PositiveSmallIntegerField()),
+                ("hint", models.CharField(max_length=4)),
+                ("created_at", models.DateTimeField()),
+                ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("accepted_until", models.DateTimeField(blank=True, null=True)),
+                (
+                    "key",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="secrets", to="keys.apikey"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-version',),
+                "ordering": ("-version",),
             },
         ),
         migrations.CreateModel(
-            name='KeyUse',
+            name="KeyUse",
             fields=[
-                ('key_id', models.CharField(max_length=32, primary_key=True, serialize=False)),
-                ('organization_id', models.CharField(max_length=32)),
-                ('last_used_at', models.DateTimeField(null=True)),
-                ('last_used_ip', models.GenericIPAddressField(null=True)),
+                ("key_id", models.CharField(max_length=32, primary_key=True, serialize=False)),
+                ("organization_id", models.CharField(max_length=32)),
+                ("last_used_at", models.DateTimeField(null=True)),
+                ("last_used_ip", models.GenericIPAddressField(null=True)),
             ],
             options={
-                'indexes': [models.Index(models.F('organization_id'), models.OrderBy(models.F('last_used_at'), descending=True, nulls_last=True), models.OrderBy(models.F('key_id'), descending=True), name='key_use_recent')],
+                "indexes": [
+                    models.Index(
+                        models.F("organization_id"),
+                        models.OrderBy(models.F("last_used_at"), descending=True, nulls_last=True),
+                        models.OrderBy(models.F("key_id"), descending=True),
+                        name="key_use_recent",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Rotation',
+            name="Rotation",
             fields=[
-                ('id', models.CharField(default=keys.models.secret.new_rotation_id, editable=False, max_length=32, primary_key=True, serialize=False)),
-                ('organization_id', models.CharField(max_length=32)),
-                ('mode', models.CharField(choices=[('immediate', 'immediate'), ('grace', 'grace')], max_length=16)),
-                ('old_version', models.PositiveIntegerField()),
-                ('new_version', models.PositiveIntegerField()),
-                ('started_at', models.DateTimeField()),
-                ('started_by', models.CharField(max_length=32)),
-                ('grace_ends_at', models.DateTimeField()),
-                ('superseded_at', models.DateTimeField(blank=True, null=True)),
-                ('key', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='rotations', to='keys.apikey')),
+                (
+                    "id",
+                    models.CharField(
+                        default=keys.models.secret.new_rotation_id,
+                        editable=False,
+                        max_length=32,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("organization_id", models.CharField(max_length=32)),
+                (
+                    "mode",
+                    models.CharField(choices=[("immediate", "immediate"), ("grace", "grace")], max_length=16),
+                ),
+                ("old_version", models.PositiveIntegerField()),
+                ("new_version", models.PositiveIntegerField()),
+                ("started_at", models.DateTimeField()),
+                ("started_by", models.CharField(max_length=32)),
+                ("grace_ends_at", models.DateTimeField()),
+                ("superseded_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "key",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="rotations",
+                        to="keys.apikey",
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-started_at', '-new_version'),
+                "ordering": ("-started_at", "-new_version"),
             },
         ),
         migrations.CreateModel(
-            name='Scope',
+            name="Scope",
             fields=[
-                ('name', models.CharField(max_length=65, primary_key=True, serialize=False)),
-                ('description', models.CharField(blank=True, max_length=200)),
-                ('kinds', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('ingestion', 'ingestion'), ('control_plane', 'control_plane'), ('service', 'service')], max_length=16))),
-                ('risk', models.CharField(choices=[('read', 'read'), ('write', 'write'), ('admin', 'admin')], max_length=8)),
-                ('is_deprecated', models.BooleanField(default=False)),
-                ('is_builtin', models.BooleanField(default=False, editable=False)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ("name", models.CharField(max_length=65, primary_key=True, serialize=False)),
+                ("description", models.CharField(blank=True, max_length=200)),
+                (
+                    "kinds",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(
+                            choices=[
+                                ("ingestion", "ingestion"),
+                                ("control_plane", "control_plane"),
+                                ("service", "service"),
+                            ],
+                            max_length=16,
+                        )
+                    ),
+                ),
+                (
+                    "risk",
+                    models.CharField(
+                        choices=[("read", "read"), ("write", "write"), ("admin", "admin")], max_length=8
+                    ),
+                ),
+                ("is_deprecated", models.BooleanField(default=False)),
+                ("is_builtin", models.BooleanField(default=False, editable=False)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'ordering': ('name',),
-                'constraints': [models.CheckConstraint(condition=models.Q(('name__regex', '^[a-z][a-z0-9_-]{0,31}:[a-z*][a-z0-9_*-]{0,31}$')), name='scope_form'), models.CheckConstraint(condition=models.Q(('risk__in', ['read', 'write', 'admin'])), name='scope_risk')],
+                "ordering": ("name",),
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("name__regex", "^[a-z][a-z0-9_-]{0,31}:[a-z*][a-z0-9_*-]{0,31}$")
+                        ),
+                        name="scope_form",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("risk__in", ["read", "write", "admin"])), name="scope_risk"
+                    ),
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organization', '-created_at', '-id'], name='key_by_created'),
+            model_name="apikey",
+            index=models.Index(fields=["organization", "-created_at", "-id"], name="key_by_created"),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organization', 'name', 'id'], name='key_by_name'),
+            model_name="apikey",
+            index=models.Index(fields=["organization", "name", "id"], name="key_by_name"),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organization', 'expires_at', 'id'], name='key_by_expiry'),
+            model_name="apikey",
+            index=models.Index(fields=["organization", "expires_at", "id"], name="key_by_expiry"),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organization', 'kind', '-created_at'], name='key_by_kind'),
+            model_name="apikey",
+            index=models.Index(fields=["organization", "kind", "-created_at"], name="key_by_kind"),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organization', 'environment', '-created_at'], name='key_by_environment'),
+            model_name="apikey",
+            index=models.Index(
+                fields=["organization", "environment", "-created_at"], name="key_by_environment"
+            ),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organization', 'project', '-created_at'], name='key_by_project'),
+            model_name="apikey",
+            index=models.Index(fields=["organization", "project", "-created_at"], name="key_by_project"),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organization', 'owner_user'], name='key_by_owner'),
+            model_name="apikey",
+            index=models.Index(fields=["organization", "owner_user"], name="key_by_owner"),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organization', 'owner_team'], name='key_by_team'),
+            model_name="apikey",
+            index=models.Index(fields=["organization", "owner_team"], name="key_by_team"),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organization', 'hint'], name='key_by_hint'),
+            model_name="apikey",
+            index=models.Index(fields=["organization", "hint"], name="key_by_hint"),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(condition=models.Q(('revoked_at__isnull', False)), fields=['organization', 'revoked_at'], name='key_by_revocation'),
+            model_name="apikey",
+            index=models.Index(
+                condition=models.Q(("revoked_at__isnull", False)),
+                fields=["organization", "revoked_at"],
+                name="key_by_revocation",
+            ),
         ),
         migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(condition=models.Q(('is_disabled', True), ('disabled_until__isnull', False), _connector='OR'), fields=['organization'], name='key_disabled'),
+            model_name="apikey",
+            index=models.Index(
+                condition=models.Q(("is_disabled", True), ("disabled_until__isnull", False), _connector="OR"),
+                fields=["organization"],
+                name="key_disabled",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True)), fields=('environment', 'name'), name='key_name_unique'),
+            model_name="apikey",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("ended_at__isnull", True)),
+                fields=("environment", "name"),
+                name="key_name_unique",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('owner_team', ''), ('owner_type', 'member'), ('owner_user__isnull', False)), models.Q(('owner_type', 'team'), ('owner_user__isnull', True)), _connector='OR'), name='key_owner'),
+            model_name="apikey",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("owner_team", ""), ("owner_type", "member"), ("owner_user__isnull", False)),
+                    models.Q(("owner_type", "team"), ("owner_user__isnull", True)),
+                    _connector="OR",
+                ),
+                name="key_owner",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('revocation_reason', ''), ('revoked_at__isnull', True)), models.Q(('ended_at__isnull', False), ('revoked_at__isnull', False), models.Q(('revocation_reason', ''), _negated=True)), _connector='OR'), name='key_revocation_whole'),
+            model_name="apikey",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("revocation_reason", ""), ("revoked_at__isnull", True)),
+                    models.Q(
+                        ("ended_at__isnull", False),
+                        ("revoked_at__isnull", False),
+                        models.Q(("revocation_reason", ""), _negated=True),
+                    ),
+                    _connector="OR",
+                ),
+                name="key_revocation_whole",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(('name__regex', '^[a-z0-9][a-z0-9-]{1,62}$')), name='key_name_form'),
+            model_name="apikey",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("name__regex", "^[a-z0-9][a-z0-9-]{1,62}$")), name="key_name_form"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(('scopes__len__gte', 1), ('scopes__len__lte', 64)), name='key_scopes_count'),
+            model_name="apikey",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("scopes__len__gte", 1), ("scopes__len__lte", 64)), name="key_scopes_count"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='apikey',
-            constraint=models.CheckConstraint(condition=models.Q(('newest_version__gte', 1)), name='key_version'),
+            model_name="apikey",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("newest_version__gte", 1)), name="key_version"
+            ),
         ),
         migrations.AddIndex(
-            model_name='keysecret',
-            index=models.Index(fields=['organization_id', 'hint'], name='secret_by_hint'),
+            model_name="keysecret",
+            index=models.Index(fields=["organization_id", "hint"], name="secret_by_hint"),
         ),
         migrations.AddConstraint(
-            model_name='rotation',
-            constraint=models.UniqueConstraint(fields=('key', 'new_version'), name='rotation_one_successor'),
+            model_name="rotation",
+            constraint=models.UniqueConstraint(fields=("key", "new_version"), name="rotation_one_successor"),
         ),
         migrations.AddConstraint(
-            model_name='rotation',
-            constraint=models.CheckConstraint(condition=models.Q(('new_version__gt', models.F('old_version'))), name='rotation_grows'),
+            model_name="rotation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("new_version__gt", models.F("old_version"))), name="rotation_grows"
+            ),
         ),
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
@@ -113,7 +114,7 @@ def _columns(key: ApiKey, changes: Changes, actor: Caller, now: datetime) -> dic
     checks = [_CHECKS[name] for name in given if name in _CHECKS]
     values = [given[name] for name in given if name in _CHECKS]
     columns: dict[str, Any] = {}
-    found = collect([lambda c=c, v=v: c(key, v) for c, v in zip(checks, values, strict=True)])
+    found = collect([partial(check, key, value) for check, value in zip(checks, values, strict=True)])
     for part in found:
         columns |= part
     if "expires" in given:

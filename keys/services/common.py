@@ -32,7 +32,8 @@ def collect(checks: Iterable[Callable[[], Any]]) -> list[Any]:
         Invalid: the only error there was.
         InvalidMany: several.
     """
-    results, errors = [], []
+    results: list[Any] = []
+    errors: list[Invalid] = []
     for check in checks:
         try:
             results.append(check())

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from audit import ledger
-from audit.acts import Act
-from audit.actors import Actor
 from django.db.models import Q
 
+from audit import ledger
+from audit.actors import Actor
+from audit.acts import Act
 from keys import clock
 from keys.models import ApiKey, OwnerType
 from keys.models.key import RevocationReason

@@ -1,6 +1,7 @@
 """Changing an organization's rules for its keys."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from audit import ledger
 from audit.acts import Act
@@ -39,7 +40,7 @@ def change_policy(change: PolicyChange, *, actor: Member) -> KeyPolicy:
     Raises:
         Invalid, InvalidMany: beyond the product's own bounds (field names of `PolicyChange`).
     """
-    collect([lambda kind=kind: _check(kind, change) for kind in Kind] + [lambda: _check_rest(change)])
+    collect([*[partial(_check, kind, change) for kind in Kind], partial(_check_rest, change)])
     with ledger.recording(actor.organization_id, actor) as entry:
         before = policy_of(actor.organization_id)
         after = {**asdict(change), "leaver_team": change.leaver_team.strip()}

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audit import ledger
-from audit.acts import Act
 from audit.actors import Actor
+from audit.acts import Act
 from keys.errors import Invalid, NameTaken
 from keys.models import Scope
 from keys.scopes import validate

@@ -55,7 +55,9 @@ def make_operator(apps, schema_editor):
     """Make the one organization that runs the portal, with a root project and a production environment."""
     if apps.get_model("orgs", "Organization").objects.filter(is_operator=True).exists():
         return
-    plan, _ = apps.get_model("orgs", "Plan").objects.get_or_create(slug="standard", defaults={"name": "Standard"})
+    plan, _ = apps.get_model("orgs", "Plan").objects.get_or_create(
+        slug="standard", defaults={"name": "Standard"}
+    )
     operator = apps.get_model("orgs", "Organization").objects.create(
         id=_id("org"), slug="operator", name="Operator", is_operator=True, plan=plan
     )
@@ -64,7 +66,12 @@ def make_operator(apps, schema_editor):
         id=root, organization=operator, name="Operator", path=f"/{root}/", label_path="Operator"
     )
     apps.get_model("orgs", "Environment").objects.create(
-        id=_id("env"), organization=operator, slug="production", name="Production", mode="live", is_production=True
+        id=_id("env"),
+        organization=operator,
+        slug="production",
+        name="Production",
+        mode="live",
+        is_production=True,
     )
 
 
@@ -88,7 +95,10 @@ class Migration(migrations.Migration):
         migrations.RunSQL(COUNTERS, "DROP TABLE orgs_counter;"),
         protect("orgs_organization", "id"),
         *[protect(f"orgs_{table}") for table in ("project", "environment", "membership", "invitation")],
-        *[verifier_reads(f"orgs_{table}") for table in ("organization", "project", "environment", "membership")],
+        *[
+            verifier_reads(f"orgs_{table}")
+            for table in ("organization", "project", "environment", "membership")
+        ],
         migrations.RunSQL(
             "GRANT SELECT ON orgs_plan TO keystead_verify; GRANT SELECT (id, name, is_active) ON orgs_user TO keystead_verify;",
             "REVOKE SELECT ON orgs_plan, orgs_user FROM keystead_verify;",

@@ -23,7 +23,9 @@ class Membership(models.Model):
     id = models.CharField(primary_key=True, max_length=32, default=new_membership_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")
-    project = models.ForeignKey(Project, null=True, blank=True, on_delete=models.PROTECT, related_name="memberships")
+    project = models.ForeignKey(
+        Project, null=True, blank=True, on_delete=models.PROTECT, related_name="memberships"
+    )
     role = models.CharField(max_length=16, choices=ROLES)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -32,9 +34,12 @@ class Membership(models.Model):
             models.UniqueConstraint(
                 fields=["organization", "user", "project"], nulls_distinct=False, name="membership_unique"
             ),
-            models.CheckConstraint(condition=models.Q(role__in=[role.value for role in Role]), name="membership_role"),
             models.CheckConstraint(
-                condition=models.Q(project__isnull=True) | ~models.Q(role="owner"), name="membership_owner_of_all"
+                condition=models.Q(role__in=[role.value for role in Role]), name="membership_role"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(project__isnull=True) | ~models.Q(role="owner"),
+                name="membership_owner_of_all",
             ),
         )
 
@@ -48,7 +53,9 @@ class Invitation(models.Model):
     id = models.CharField(primary_key=True, max_length=32, default=new_invitation_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="invitations")
     email = models.EmailField(max_length=254)
-    project = models.ForeignKey(Project, null=True, blank=True, on_delete=models.PROTECT, related_name="invitations")
+    project = models.ForeignKey(
+        Project, null=True, blank=True, on_delete=models.PROTECT, related_name="invitations"
+    )
     role = models.CharField(max_length=16, choices=ROLES)
     digest = models.BinaryField(max_length=32, unique=True)
     invited_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="invitations_sent")
@@ -60,7 +67,9 @@ class Invitation(models.Model):
     class Meta:
         indexes = (models.Index(fields=["organization", "created_at"], name="invitation_recent"),)
         constraints = (
-            models.CheckConstraint(condition=models.Q(role__in=[role.value for role in Role]), name="invitation_role"),
+            models.CheckConstraint(
+                condition=models.Q(role__in=[role.value for role in Role]), name="invitation_role"
+            ),
         )
 
     def __str__(self) -> str:

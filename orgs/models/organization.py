@@ -6,6 +6,7 @@ from django.db import models
 from orgs import ids
 
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
+LABELS = " / "
 
 
 def new_organization_id() -> str:
@@ -70,19 +71,25 @@ class ProjectQuerySet(models.QuerySet["Project"]):
         return self.filter(condition)
 
     def in_tree_order(self) -> "ProjectQuerySet":
-        return self.order_by("label_path")
+        """Order each project before what lies below it, siblings by name: name by name, not letter by letter."""
+        return self.order_by(
+            models.Func("label_path", models.Value(LABELS), function="string_to_array"), "id"
+        )
 
 
 class Project(models.Model):
     """A part of an organization. A key of a project serves the projects below it too.
 
     `path` holds the ids from the root down, `/prj_a/prj_b/`; a project never moves, so it never changes.
+    `label_path` holds the names, `Acme / Billing`, and follows a renaming.
     `scopes` narrows what keys of this project and below may do; null narrows nothing.
     """
 
     id = models.CharField(primary_key=True, max_length=32, default=new_project_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="projects")
-    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="children"
+    )
     name = models.CharField(max_length=100)
     path = models.CharField(max_length=512, editable=False)
     label_path = models.CharField(max_length=2048, editable=False)
@@ -99,7 +106,9 @@ class Project(models.Model):
                 fields=["organization"], condition=models.Q(parent__isnull=True), name="project_one_root"
             ),
             models.UniqueConstraint(
-                fields=["parent", "name"], condition=models.Q(archived_at__isnull=True), name="project_name_unique"
+                fields=["parent", "name"],
+                condition=models.Q(archived_at__isnull=True),
+                name="project_name_unique",
             ),
         )
 
@@ -138,9 +147,12 @@ class Environment(models.Model):
         constraints = (
             models.UniqueConstraint(fields=["organization", "slug"], name="environment_slug_unique"),
             models.CheckConstraint(
-                condition=models.Q(is_production=False) | models.Q(mode="live"), name="environment_production_is_live"
+                condition=models.Q(is_production=False) | models.Q(mode="live"),
+                name="environment_production_is_live",
             ),
-            models.CheckConstraint(condition=models.Q(mode__in=["live", "test"]), name="environment_mode_known"),
+            models.CheckConstraint(
+                condition=models.Q(mode__in=["live", "test"]), name="environment_mode_known"
+            ),
             models.CheckConstraint(
                 condition=~models.Q(slug__in=["live", "test"]), name="environment_slug_is_no_mode"
             ),
