@@ -145,7 +145,7 @@ class Demo:
         if not self.is_embedded:
             return {**written, **os.environ, "KEYSTEAD_HOME": str(self.home)}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN_SETTINGS)}
-        return kept | {"KEYSTEAD_HOME": str(self.home)}
+        return {"KEYSTEAD_LOG_LEVEL": "WARNING"} | kept | {"KEYSTEAD_HOME": str(self.home)}
 
     def manage(self, *arguments: str, saying: str) -> None:
         """Run one management command to its end. Raises `DemoError` with its last line where it fails."""
@@ -312,8 +312,13 @@ def say(message: str) -> None:
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     # Once: whoever presses Ctrl-C twice would else break off the stopping.
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(other, signal.SIG_IGN)
+        signal.signal(other, _disregard)
     raise Stopped(number)
+
+
+def _disregard(_number: int, _frame: FrameType | None) -> None:
+    # Not SIG_IGN, which Python complains of for a signal that is already on its way.
+    return
 
 
 if __name__ == "__main__":

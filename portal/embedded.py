@@ -139,8 +139,7 @@ class Cluster:
                 return
             with locked(self.folder / "lock"):
                 if self.is_running():
-                    mode = "fast" if self.durable else "immediate"
-                    self._pg_ctl(server_user(), "stop", f"--mode={mode}")
+                    self._pg_ctl(server_user(), "stop", "--mode=fast")
 
     def is_running(self) -> bool:
         """Say whether a server of these data lives."""
