@@ -23,6 +23,13 @@ APP = "keystead_app"
 VERIFY = "keystead_verify"
 NOTARY = "keystead_notary"
 LOGINS = (MIGRATE, APP, VERIFY, NOTARY)
+TIMEOUTS = (
+    (APP, "lock_timeout", "5s"),
+    (APP, "statement_timeout", "30s"),
+    (APP, "idle_in_transaction_session_timeout", "60s"),
+    (VERIFY, "statement_timeout", "2s"),
+    (VERIFY, "idle_in_transaction_session_timeout", "5s"),
+)
 # The variable of each login's URL.
 URLS = {
     APP: "DATABASE_URL",
@@ -65,6 +72,8 @@ def server_statements(passwords: Mapping[str, str]) -> list[str]:
         *(f"ALTER ROLE {role} LOGIN PASSWORD '{scram(passwords[role])}' {quiet}" for role in LOGINS),
         # It acts as the owner only by SET ROLE, so that whatever it makes is the owner's.
         f"ALTER ROLE {MIGRATE} NOINHERIT",
+        # A lock that is held too long is a 503, never a hung request; here and not in the DSN, which PgBouncer cuts.
+        *(f"ALTER ROLE {role} SET {name} = '{value}'" for role, name, value in TIMEOUTS),
         MEMBER_OF_NOTHING.format(roles=bound).strip(),
         f"GRANT {OWNER} TO {MIGRATE}",
     ]
