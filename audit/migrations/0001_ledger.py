@@ -9,7 +9,7 @@ REVERSE = """
 DROP FUNCTION ledger_begin(text, text), ledger_append(text, bytea[], jsonb);
 DROP TABLE audit_sealed, audit_entry, audit_head;
 DROP FUNCTION audit_reaches(text), audit_refuse(), audit_head_grows(), audit_read(bytea), audit_canonical(jsonb, integer),
-    audit_is_scalar(jsonb), audit_commitment(text, text, bytea), audit_is_vkey(text, text), audit_is_origin(text, text);
+    audit_scalar(jsonb), audit_commitment(text, text, bytea), audit_is_vkey(text, text), audit_is_origin(text, text);
 """
 
 

@@ -33,7 +33,7 @@ CREATE TABLE audit_sealed (
     index bigint NOT NULL,
     field text NOT NULL,
     salt bytea NOT NULL CHECK (octet_length(salt) = 32),
-    value text NOT NULL,
+    value text NOT NULL CHECK (octet_length(value) <= 2048),
     PRIMARY KEY (organization_id, epoch, index, field),
     FOREIGN KEY (organization_id, epoch, index) REFERENCES audit_entry
 );
@@ -96,31 +96,33 @@ CREATE FUNCTION audit_commitment(field text, value text, salt bytea) RETURNS tex
     FROM (SELECT ('x' || rpad(encode(salt, 'hex'), 128, '0'))::bit(512) AS key) k
 $$;
 
--- Whether a string, number, true, false or null may stand in an entry (Bytes 2).
-CREATE FUNCTION audit_is_scalar(value jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+-- A string, number, true, false or null as RFC 8785 writes it; null for one that has no place in an entry (Bytes 2).
+-- PostgreSQL's own writing of strings and integers agrees with the RFC.
+CREATE FUNCTION audit_scalar(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE jsonb_typeof(value)
-        WHEN 'string' THEN octet_length(value #>> '{}') <= 2048
-        WHEN 'number' THEN value::text ~ '^-?[0-9]{1,16}$' AND abs(value::numeric) <= 9007199254740991
-        ELSE jsonb_typeof(value) IN ('boolean', 'null') END
+        WHEN 'string' THEN CASE WHEN octet_length(value #>> '{}') <= 2048 THEN value::text END
+        WHEN 'number' THEN CASE WHEN value::text ~ '^-?[0-9]{1,16}$' AND abs(value::numeric) <= 9007199254740991 THEN value::text END
+        ELSE value::text END
 $$;
 
--- RFC 8785 of a value in the bounds of Bytes 2; null where one is passed. What is left to PostgreSQL's own writing of
--- strings and integers agrees with the RFC. Only this finds two members of one name: jsonb keeps the last alone.
+-- RFC 8785 of a value in the bounds of Bytes 2; null where one is passed. Only by comparing with it two members of one
+-- name are found: jsonb keeps the last alone.
 CREATE FUNCTION audit_canonical(value jsonb, depth integer) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     parts text[];
+    nested CONSTANT text[] := '{object,array}';
 BEGIN
-    IF jsonb_typeof(value) NOT IN ('object', 'array') THEN
-        RETURN CASE WHEN public.audit_is_scalar(value) THEN value::text END;
-    ELSIF depth > 4 THEN
+    IF depth > 4 THEN
         RETURN NULL;
     ELSIF jsonb_typeof(value) = 'array' THEN
-        SELECT array_agg(public.audit_canonical(e.value, depth + 1) ORDER BY e.ordinality) INTO parts
+        SELECT array_agg(CASE WHEN jsonb_typeof(e.value) = ANY (nested) THEN public.audit_canonical(e.value, depth + 1)
+                ELSE public.audit_scalar(e.value) END ORDER BY e.ordinality) INTO parts
             FROM jsonb_array_elements(value) WITH ORDINALITY e;
         RETURN CASE WHEN array_position(parts, NULL) IS NULL THEN '[' || coalesce(array_to_string(parts, ','), '') || ']' END;
     END IF;
-    SELECT array_agg(CASE WHEN m.key ~ '^[a-z][a-z0-9_]{0,31}$' THEN '"' || m.key || '":' || public.audit_canonical(m.value, depth + 1) END
-            ORDER BY m.key COLLATE "C") INTO parts
+    SELECT array_agg(CASE WHEN m.key !~ '^[a-z][a-z0-9_]{0,31}$' THEN NULL
+            ELSE '"' || m.key || '":' || CASE WHEN jsonb_typeof(m.value) = ANY (nested) THEN public.audit_canonical(m.value, depth + 1)
+                ELSE public.audit_scalar(m.value) END END ORDER BY m.key COLLATE "C") INTO parts
         FROM jsonb_each(value) m;
     RETURN CASE WHEN array_position(parts, NULL) IS NULL THEN '{' || coalesce(array_to_string(parts, ','), '') || '}' END;
 END $$;
@@ -135,8 +137,7 @@ BEGIN
         RAISE EXCEPTION 'an entry has more than 16384 bytes' USING ERRCODE = 'check_violation';
     END IF;
     body := convert_from(leaf, 'UTF8')::jsonb;
-    IF convert_to(public.audit_canonical(body, 1), 'UTF8') IS DISTINCT FROM leaf
-        OR jsonb_typeof(body) <> 'object' OR NOT body ?& members OR body - members - 'sealed' <> '{}'
+    IF jsonb_typeof(body) <> 'object' OR convert_to(public.audit_canonical(body, 1), 'UTF8') IS DISTINCT FROM leaf OR NOT body ?& members OR body - members - 'sealed' <> '{}'
         OR body -> 'v' <> '1' OR jsonb_typeof(body -> 'data') <> 'object' OR jsonb_typeof(body -> 't') <> 'string'
         OR body ->> 't' !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z$'
         OR jsonb_typeof(body -> 'act') <> 'string' OR body ->> 'act' !~ '^[a-z]+(\.[a-z_]+)+$'
@@ -248,7 +249,7 @@ CREATE POLICY notary ON audit_head FOR SELECT TO keystead_notary USING (true);
 
 REVOKE ALL ON audit_head, audit_entry, audit_sealed FROM PUBLIC, keystead_app;
 REVOKE ALL ON FUNCTION ledger_begin(text, text), ledger_append(text, bytea[], jsonb), audit_reaches(text), audit_refuse(), audit_head_grows(),
-    audit_is_origin(text, text), audit_is_vkey(text, text), audit_commitment(text, text, bytea), audit_is_scalar(jsonb),
+    audit_is_origin(text, text), audit_is_vkey(text, text), audit_commitment(text, text, bytea), audit_scalar(jsonb),
     audit_canonical(jsonb, integer), audit_read(bytea) FROM PUBLIC, keystead_app;
 GRANT SELECT ON audit_entry, audit_sealed TO keystead_app;
 GRANT EXECUTE ON FUNCTION ledger_begin(text, text), ledger_append(text, bytea[], jsonb), audit_reaches(text) TO keystead_app;
