@@ -1,0 +1,29 @@
+"""The few calls that must go upwards: filled in `AppConfig.ready()` of the apps above, run in the same transaction."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from audit.actors import Actor
+from orgs.models import Environment, Organization, Project, User
+
+type Facts = Mapping[str, str | int | bool | None]
+
+
+class MemberLeaving(Protocol):
+    """Settle what a person leaves behind in an organization; what is returned goes into the ledger's entry."""
+
+    def __call__(self, user: User, organization_id: str, *, actor: Actor) -> Facts: ...
+
+
+class OrganizationClosing(Protocol):
+    """Settle what an organization leaves behind; what is returned goes into the ledger's entry."""
+
+    def __call__(self, organization: Organization, *, actor: Actor) -> Facts: ...
+
+
+on_member_leaving: list[MemberLeaving] = []
+on_organization_closing: list[OrganizationClosing] = []
+# How a page says what will happen to the keys of somebody who leaves: (user, organization's id) → one sentence.
+tell_member_leaving: list[Callable[[User, str], str]] = []
+# How many working keys still stand in the way of archiving a project (and what lies below it) or an environment.
+on_archiving: list[Callable[[Project | Environment], int]] = []
