@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -67,6 +68,13 @@ def peppers(text: str) -> dict[int, bytes]:
             "KEYSTEAD_PEPPER (or the file in KEYSTEAD_PEPPER_FILE) must be `1:<64 hex digits>`, versions by comma."
         )
     return found
+
+
+def brand(text: str) -> str:
+    """Return the first segment of every secret that this deployment makes."""
+    if re.fullmatch(r"[a-z0-9]{2,8}", text) is None:
+        raise ImproperlyConfigured("KEYSTEAD_BRAND must be 2 to 8 lower-case letters and digits.")
+    return text
 
 
 def networks(text: str, name: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -20,7 +20,7 @@ ALLOWED_HOSTS = [_host, "127.0.0.1", "localhost", "[::1]"] if PLAIN_HTTP else [_
 TRUSTED_PROXIES = _config.networks(_env.get("TRUSTED_PROXIES", ""), "TRUSTED_PROXIES")
 
 # Keys (spec KEYS §1). The pepper never comes from the database and never from SECRET_KEY.
-KEY_BRAND = _env.get("KEYSTEAD_BRAND", "ks")
+KEY_BRAND = _config.brand(_env.get("KEYSTEAD_BRAND", "ks"))
 KEY_PEPPERS = _config.peppers(
     _config.from_file(_env, "KEYSTEAD_PEPPER") or _config.required(_env, "KEYSTEAD_PEPPER")
 )
