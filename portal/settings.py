@@ -51,7 +51,7 @@ INSTALLED_APPS = [
     "keys",
     "orgs",
     "audit",
-    "django.contrib.admin",
+    "portal.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.postgres",
