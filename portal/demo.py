@@ -49,12 +49,49 @@ class Stopped(BaseException):
         self.exit_code = 128 + number
 
 
+class Signals:
+    """Turn the first SIGINT, SIGTERM or SIGHUP into `Stopped`, at once or where `held` ends.
+
+    Only the first: whoever presses Ctrl-C twice would else break off the stopping.
+    """
+
+    def __init__(self) -> None:
+        self.arrived = 0
+        self.is_held = False
+
+    def listen(self) -> None:
+        """Take the three signals over, but for a SIGHUP that nohup silenced."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._take)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a step end first that would else leave behind a process which nobody knows yet."""
+        self.is_held = True
+        try:
+            yield
+        finally:
+            self.is_held = False
+        if self.arrived:
+            raise Stopped(self.arrived)
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        if self.arrived:
+            return
+        self.arrived = number
+        if not self.is_held:
+            raise Stopped(number)
+
+
 class Demo:
     """One run of the demo in the folder `home`, serving on `port` of the loopback address."""
 
     def __init__(self, home: Path, port: int) -> None:
         self.home = home
         self.port = port
+        self.signals = Signals()
         self.is_embedded = not os.environ.get("DATABASE_URL")
         self.cluster = Cluster(home / "postgresql")
         self.serving = False
@@ -109,7 +146,8 @@ class Demo:
         urls: dict[str, str] = {}
         if self.is_embedded:
             say("starting PostgreSQL")
-            self.cluster.start()
+            with self.signals.held():
+                self.cluster.start()
             urls = self.make_roles()
         elif not os.environ.get("DATABASE_MIGRATE_URL"):
             raise DemoError(
@@ -178,27 +216,24 @@ class Demo:
     @contextlib.contextmanager
     def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run Python in a process group of its own, so that we, not the terminal, stop it."""
-        process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
-            [sys.executable, *arguments],
-            cwd=config.BASE_DIR,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
+        with contextlib.ExitStack() as stack:
+            with self.signals.held():
+                process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
+                    [sys.executable, *arguments],
+                    cwd=config.BASE_DIR,
+                    env=self.environment(),
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+                stack.callback(end, process)
             yield process
-        finally:
-            end(process)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return the exit code: 0 after a stop that was asked for, else 1 or 128 + the signal."""
     options = parsed(arguments)
     demo = Demo(config.home().absolute(), options.port)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGHUP, _stop)
+    demo.signals.listen()
     try:
         demo.run(reset=options.reset)
     except Stopped as stopped:
@@ -307,18 +342,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def say(message: str) -> None:
     """Write one line of progress or of what went wrong."""
     print(f"demo: {message}", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    # Once: whoever presses Ctrl-C twice would else break off the stopping.
-    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(other, _disregard)
-    raise Stopped(number)
-
-
-def _disregard(_number: int, _frame: FrameType | None) -> None:
-    # Not SIG_IGN, which Python complains of for a signal that is already on its way.
-    return
 
 
 if __name__ == "__main__":

@@ -1,0 +1,172 @@
+"""`./dev demo`, run for real in a folder of its own, up to the signal that stops it."""
+
+import contextlib
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from portal import demo
+from portal.embedded import Cluster
+from tests.cluster import FOREIGN, ROOT
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder = tmp_path / "home"
+    yield folder
+    Cluster(folder / "postgresql").stop()
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind((demo.HOST, 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(home, *arguments, **environment):
+    """A demo's process with its output in one pipe; it is killed if the test leaves it running."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "portal.demo", *arguments],
+        cwd=ROOT,
+        env=kept | {"KEYSTEAD_HOME": str(home)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process, words):
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return lines
+    pytest.fail(f"{words!r} did not come: {''.join(lines)}")
+
+
+def ended(home, *arguments, **environment):
+    with running(home, *arguments, **environment) as process:
+        output, _ = process.communicate(timeout=60)
+    return process.returncode, output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_it_starts_leaves_nothing_running(home, port, number):
+    with running(home, f"--port={port}") as process:
+        read_until(process, "migrating the database")
+        process.send_signal(number)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert output == "demo: stopped\n"
+    assert not Cluster(home / "postgresql").is_running()
+
+
+def test_it_serves_until_it_is_stopped_and_serves_again(home, port):
+    for _ in range(2):
+        with running(home, f"--port={port}") as process:
+            shown = "".join(read_until(process, "Ctrl-C stops it."))
+            assert f"http://127.0.0.1:{port}\n" in shown
+            for row in demo.read_sign_ins(home / "demo.json"):
+                assert row["email"] in shown
+                assert row["password"] in shown
+            assert demo.is_healthy(port)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert output.strip() == "demo: stopped"
+        assert not demo.is_healthy(port)
+        assert not Cluster(home / "postgresql").is_running()
+
+
+def test_only_the_owner_reads_what_it_wrote(home, port):
+    with running(home, f"--port={port}") as process:
+        read_until(process, "migrating the database")
+        process.terminate()
+        process.communicate(timeout=30)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    for name in ("env", "pepper"):
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+    version, pepper = (home / "pepper").read_text().strip().split(":")
+    assert (version, len(bytes.fromhex(pepper))) == ("1", 32)
+    written = demo.read_env(home / "env")
+    assert written["DATABASE_URL"].startswith("postgres://keystead_app:")
+    assert written["DATABASE_MIGRATE_URL"].endswith("options=-c%20role%3Dkeystead_owner")
+    assert written["KEYSTEAD_BASE_URL"] == f"http://127.0.0.1:{port}"
+
+
+def test_a_second_one_says_where_the_first_is(home, port):
+    with running(home, f"--port={port}") as first:
+        read_until(first, "migrating the database")
+        assert ended(home, "--port=1") == (1, f"demo: already running at http://127.0.0.1:{port}\n")
+        first.terminate()
+        first.communicate(timeout=30)
+
+
+def test_a_taken_port_is_said_before_anything_slow(home):
+    with socket.socket() as taken:
+        taken.bind((demo.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, output = ended(home, f"--port={port}")
+    assert code == 1
+    assert output.startswith(f"demo: port {port} is not free")
+    assert output.count("\n") == 1
+    assert not (home / "postgresql").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        (
+            {"DATABASE_URL": "postgres://keystead_app@/x?host=/nonexistent"},
+            "DATABASE_MIGRATE_URL must be too",
+        ),
+        ({"KEYSTEAD_HOME": "/proc/keystead"}, "/proc/keystead: No such file or directory"),
+    ],
+)
+def test_what_is_wrong_is_one_line(home, port, environment, line):
+    code, output = ended(home, f"--port={port}", **environment)
+    assert code == 1
+    assert line in output
+    assert output.count("\n") == 1
+
+
+class TestReset:
+    def test_it_deletes_what_a_demo_made_and_nothing_else(self, home):
+        home.mkdir()
+        for name in ("pepper", "demo.json", "notes.txt"):
+            (home / name).write_text("x")
+        (home / "static").mkdir()
+        (home / "env").write_text("KEYSTEAD_PEPPER_FILE=x\n")
+        demo.Demo(home, 8000).reset()
+        assert [path.name for path in home.iterdir()] == ["notes.txt"]
+
+    def test_a_folder_that_is_no_demos_stays_as_it_is(self, home):
+        home.mkdir()
+        (home / "static").mkdir()
+        (home / "env").write_text("MINE=1\n")
+        demo.Demo(home, 8000).reset()
+        assert {path.name for path in home.iterdir()} == {"static", "env"}
+
+
+def test_the_table_is_aligned():
+    text = demo.welcome(
+        "http://x", [{"role": "Owner", "email": "a@b"}, {"role": "Staff member", "email": "c@d"}]
+    )
+    lines = text.splitlines()
+    assert [line.index(word) for line, word in zip(lines[5:8], ("Email", "a@b", "c@d"), strict=True)] == [
+        16
+    ] * 3
