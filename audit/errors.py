@@ -1,7 +1,6 @@
 """What can be wrong with the ledger: one class per answer, a `code` for machines."""
 
-# ruff: noqa: N818 - the classes are named by what is wrong, as their codes are.
-
+from enum import StrEnum
 from typing import ClassVar, Literal
 
 
@@ -80,3 +79,28 @@ class LedgerUnavailable(AuditError):
     """The ledger can't be written, so nothing was changed."""
 
     code = "ledger_unavailable"
+
+
+class Fault(StrEnum):
+    """What was done to a ledger."""
+
+    ALTERED = "altered"
+    DROPPED = "dropped"
+    SWAPPED = "swapped"
+    INSERTED = "inserted"
+
+
+class LedgerFaulty(AuditError):
+    """A ledger is not what was once written; this is the first faulty place.
+
+    `index` is the entry's, or where one should be. `what` says in words what does not fit, without personal data.
+    """
+
+    code = "ledger_faulty"
+
+    def __init__(self, epoch: int, index: int, fault: Fault, what: str) -> None:
+        super().__init__(f"epoch {epoch}, entry {index}: {fault}: {what}")
+        self.epoch = epoch
+        self.index = index
+        self.fault = fault
+        self.what = what

@@ -1,0 +1,282 @@
+"""Recomputing one ledger from its rows: no hash, index, time or projection is believed.
+
+What it finds is every change to a part of the rows: an entry altered, dropped, swapped or inserted, a projection, an
+opening or the head that no longer fits. What it can't show is a superuser who rewrites the whole chain from some entry
+on and the head with it: those rows agree with each other again. Against that stand the notary's signed checkpoints,
+which others hold (spec LEDGER, "The notary"). It reads values alone, so that a test can hand it any tampering.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, pairwise
+
+from audit import entry as entry_rules
+from audit import note
+from audit.acts import Act
+from audit.entry import ParsedEntry
+from audit.errors import EntryInvalid, Fault, LedgerFaulty, VerifierKeyInvalid
+from audit.tree import EMPTY_ROOT, Tree
+
+type Position = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """An entry as the table holds it. `at` is UTC in ISO 8601 with microseconds and without an offset."""
+
+    epoch: int
+    index: int
+    leaf: bytes
+    act: str
+    actor: str
+    target: str
+    request_id: str
+    at: str
+
+    @property
+    def position(self) -> Position:
+        """Where it stands: (epoch, index)."""
+        return self.epoch, self.index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A sealed field's value as the table holds it: personal data, and the salt is as secret."""
+
+    epoch: int
+    index: int
+    field: str
+    salt: bytes
+    value: str
+
+    @property
+    def position(self) -> Position:
+        """Where its entry stands: (epoch, index)."""
+        return self.epoch, self.index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where the table says that the ledger ends; `last_at` as in `Row`, of no meaning in an empty ledger."""
+
+    origin: str
+    epoch: int
+    size: int
+    last_hash: bytes
+    last_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The newest epoch of a ledger in which everything fits: its number of entries and the 32-byte root over them."""
+
+    epoch: int
+    size: int
+    root: bytes
+
+
+def verify(
+    organization_id: str, head: Head | None, rows: Iterable[Row], openings: Iterable[Opening]
+) -> Verified:
+    """Recompute a ledger and return its size and root.
+
+    `rows` and `openings` are all that the tables hold of it, in order of epoch and index; both are read once, as a
+    stream. Raises `LedgerFaulty` at the first place that does not fit.
+    """
+    if head is None:
+        raise LedgerFaulty(1, 0, Fault.DROPPED, "the ledger has no head")
+    ledger = _Ledger(head, _log_of(organization_id, head))
+    opened = _Openings(iter(openings))
+    for row, following in pairwise(chain(rows, (None,))):
+        if row is not None:
+            opened.check(row.position, ledger.add(row, following))
+    ledger.end()
+    opened.end()
+    return Verified(head.epoch, ledger.tree.size, ledger.tree.root())
+
+
+def opening_fits(opening: Opening, commitment: str) -> bool:
+    """Tell whether an opening is what the entry sealed (spec LEDGER, Bytes 11)."""
+    try:
+        return entry_rules.commit(opening.field, opening.value, opening.salt) == commitment
+    except EntryInvalid:
+        return False
+
+
+class _Ledger:
+    """The chain so far: the tree over it, and what the next entry must refer to."""
+
+    def __init__(self, head: Head, log_of: Callable[[int], str]) -> None:
+        self.head = head
+        self.log_of = log_of
+        self.epoch = 1
+        self.tree = Tree()
+        self.previous: ParsedEntry | None = None
+        self.previous_hash = entry_rules.genesis_prev()
+
+    def add(self, row: Row, following: Row | None) -> ParsedEntry:
+        """Check one more row. `following` only helps to say what happened, where something did."""
+        self._check_place(row)
+        entry = self._parsed(row)
+        if entry.i != row.index:
+            raise self._misplaced(row, entry, following)
+        if entry.log != self.log_of(self.epoch):
+            raise self._fault(Fault.ALTERED, "it names another log")
+        if entry.prev != self.previous_hash:
+            raise self._unchained(row, following)
+        self._check_order(entry)
+        self._check_first(entry)
+        self._check_projection(row, entry)
+        self.previous, self.previous_hash = entry, entry_rules.leaf_hash(row.leaf)
+        self.tree.append(self.previous_hash)
+        return entry
+
+    def end(self) -> None:
+        """Compare the head with where the entries ended."""
+        head, size = self.head, self.tree.size
+        same_hash = head.last_hash == self.previous_hash
+        if head.epoch != self.epoch and size:
+            raise self._fault(Fault.DROPPED, f"the head is in epoch {head.epoch}")
+        if head.size != size:
+            fault = Fault.ALTERED if same_hash and size else Fault.DROPPED
+            raise self._fault(fault, f"the head counts {head.size} entries, there are {size}")
+        if not same_hash:
+            raise self._fault(Fault.ALTERED, "the head and the last entry differ", index=max(0, size - 1))
+        if self.previous and head.last_at != _microseconds(self.previous):
+            raise self._fault(Fault.ALTERED, "the head has another time than the last entry", index=size - 1)
+
+    def _check_place(self, row: Row) -> None:
+        if row.position >= (self.head.epoch, self.head.size):
+            end = f"the head ends epoch {self.head.epoch} at {self.head.size} entries"
+            raise LedgerFaulty(row.epoch, row.index, Fault.INSERTED, end)
+        if row.position == (self.epoch + 1, 0) and self.previous:
+            self.epoch, self.tree = row.epoch, Tree()
+            self.previous, self.previous_hash = None, entry_rules.genesis_prev()
+        if row.position != (self.epoch, self.tree.size):
+            raise self._fault(
+                Fault.DROPPED, f"the next entry there is has epoch {row.epoch}, index {row.index}"
+            )
+
+    def _parsed(self, row: Row) -> ParsedEntry:
+        try:
+            return entry_rules.parse(row.leaf)
+        except EntryInvalid as error:
+            raise self._fault(Fault.ALTERED, f"its bytes are no entry ({error})") from None
+
+    def _misplaced(self, row: Row, entry: ParsedEntry, following: Row | None) -> LedgerFaulty:
+        """Say why the entry at an index says that it is another one."""
+        after = _peek(following)
+        if entry.prev == self.previous_hash:
+            return self._fault(Fault.ALTERED, f"it says that it is entry {entry.i}")
+        if entry.i == row.index - 1 and (after is None or after.i == row.index):
+            genuine = after is not None and after.prev == entry_rules.leaf_hash(row.leaf)
+            return self._fault(
+                Fault.INSERTED, "two entries claim this place", index=row.index - 1 if genuine else row.index
+            )
+        if entry.i > row.index and (after is None or after.i == entry.i + 1):
+            return self._fault(Fault.DROPPED, f"entry {entry.i} stands in its place")
+        return self._fault(Fault.SWAPPED, f"entry {entry.i} stands in its place")
+
+    def _unchained(self, row: Row, following: Row | None) -> LedgerFaulty:
+        """Say which of two neighbours changed: the one for which the next entry, or the head, does not vouch."""
+        after = _peek(following)
+        if after and (after.i, after.prev) == (row.index, self.previous_hash):
+            return self._fault(Fault.INSERTED, "it does not refer to the entry before it")
+        vouching = after.prev if after else None if following else self.head.last_hash
+        if self.previous and vouching == entry_rules.leaf_hash(row.leaf):
+            return self._fault(
+                Fault.ALTERED, "the next entry refers to other bytes than these", index=row.index - 1
+            )
+        return self._fault(Fault.ALTERED, "it does not refer to the entry before it")
+
+    def _check_order(self, entry: ParsedEntry) -> None:
+        if self.previous and entry.t < self.previous.t:
+            raise self._fault(Fault.ALTERED, "it is older than the entry before it")
+
+    def _check_first(self, entry: ParsedEntry) -> None:
+        opens = Act.LEDGER_OPENED if self.epoch == 1 else Act.LEDGER_REOPENED
+        if (entry.i == 0) != (entry.act == opens):
+            raise self._fault(Fault.ALTERED, f"{opens} is the first entry and no other")
+        if entry.act == Act.LEDGER_OPENED and not _is_key_of(entry.log, entry.data.get("vkey")):
+            raise self._fault(Fault.ALTERED, "it carries no verifier key of this log")
+
+    def _check_projection(self, row: Row, entry: ParsedEntry) -> None:
+        columns = {
+            "act": (row.act, entry.act),
+            "actor": (row.actor, entry.actor),
+            "target": (row.target, entry.data.get("target", "")),
+            "request_id": (row.request_id, entry.data.get("request_id", "")),
+            "at": (row.at, _microseconds(entry)),
+        }
+        for column, (stored, told) in columns.items():
+            if stored != told:
+                raise self._fault(Fault.ALTERED, f"the column {column} is not what the entry says")
+
+    def _fault(self, fault: Fault, what: str, index: int | None = None) -> LedgerFaulty:
+        return LedgerFaulty(self.epoch, self.tree.size if index is None else index, fault, what)
+
+
+class _Openings:
+    """The stream of openings beside the stream of entries."""
+
+    def __init__(self, openings: Iterator[Opening]) -> None:
+        self.openings = openings
+        self.next = next(openings, None)
+
+    def check(self, position: Position, entry: ParsedEntry) -> None:
+        """Compare one entry's commitments with its openings."""
+        missing = dict(entry.sealed)
+        while self.next is not None and self.next.position <= position:
+            opening = self.next
+            commitment = missing.pop(opening.field, None) if opening.position == position else None
+            if commitment is None:
+                raise self._orphan(opening)
+            if not opening_fits(opening, commitment):
+                what = f"the opening of {opening.field} is not what was sealed"
+                raise LedgerFaulty(*position, Fault.ALTERED, what)
+            self.next = next(self.openings, None)
+        for name in missing:
+            raise LedgerFaulty(*position, Fault.DROPPED, f"the opening of {name} is missing")
+
+    def end(self) -> None:
+        """Refuse what is left when the entries have ended."""
+        if self.next is not None:
+            raise self._orphan(self.next)
+
+    @staticmethod
+    def _orphan(opening: Opening) -> LedgerFaulty:
+        return LedgerFaulty(*opening.position, Fault.INSERTED, "an opening is of nothing that was sealed")
+
+
+def _log_of(organization_id: str, head: Head) -> Callable[[int], str]:
+    """Return epoch → the name of the log then, from the host that the head's name begins with."""
+    host = head.origin.partition("/")[0]
+
+    def log(epoch: int) -> str:
+        return entry_rules.origin(host, organization_id, epoch)
+
+    try:
+        fits = head.origin == log(head.epoch) and (head.size > 0 or head.last_hash == EMPTY_ROOT)
+    except EntryInvalid:
+        fits = False
+    if not fits:
+        raise LedgerFaulty(head.epoch, 0, Fault.ALTERED, "the head does not name this organization's log")
+    return log
+
+
+def _peek(row: Row | None) -> ParsedEntry | None:
+    try:
+        return entry_rules.parse(row.leaf) if row else None
+    except EntryInvalid:
+        return None
+
+
+def _is_key_of(log: str, vkey: object) -> bool:
+    try:
+        return isinstance(vkey, str) and note.VerifierKey.parse(vkey).name == log
+    except VerifierKeyInvalid:
+        return False
+
+
+def _microseconds(entry: ParsedEntry) -> str:
+    return entry.t.replace(tzinfo=None).isoformat(timespec="microseconds")
