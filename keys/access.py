@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from django.conf import settings
 from django.http import Http404
 
+from keys import peppers, secret
 from keys.callers import Presented
-from keys.models import ApiKey, ApiKeyQuerySet
+from keys.models import ApiKey, ApiKeyQuerySet, KeySecret
 from orgs.members import Member
 from orgs.models import Project
 from orgs.roles import Permission
@@ -26,9 +28,29 @@ def key(member: Member, key_id: str) -> ApiKey:
     return seen
 
 
-def keys_for_change(member: Member, key_ids: Sequence[str]) -> list[ApiKey]:
-    """Return those of the chosen keys that a person may change; the others are left out without a word."""
+def key_of_secret(member: Member, text: str) -> ApiKey:
+    """Return the key that a whole secret opens or once opened, where the person may see it.
+
+    Raises:
+        Malformed: no secret of this deployment, or with a typing error; nothing was looked up.
+        Http404: no key of this organization that the person may see.
+    """
+    secret.parse(text, settings.KEY_BRAND)
+    secrets = KeySecret.objects.filter(organization_id=member.organization_id)
+    found = secrets.filter(digest__in=peppers.digests(text)).values_list("key_id", flat=True).first()
+    return key(member, found or "")
+
+
+def keys_for_change(
+    member: Member, key_ids: Sequence[str], *, is_locked: bool = False
+) -> list[ApiKey]:
+    """Return those of the chosen keys that a person may change; the others are left out without a word.
+
+    `is_locked`: hold their rows until the transaction ends, for a change that depends on what they are now.
+    """
     chosen = ApiKey.objects.of(member.organization_id).filter(pk__in=list(key_ids))
+    if is_locked:
+        chosen = chosen.select_for_update(of=("self",))
     return [
         key
         for key in chosen.select_related("project", "environment").order_by("id")
