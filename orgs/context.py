@@ -5,7 +5,7 @@ from functools import cached_property
 
 from django.http import HttpRequest
 
-from orgs import access
+from orgs import access, tenancy
 from orgs.members import Member
 from orgs.models import Project
 
@@ -28,7 +28,11 @@ class Frame:
     @cached_property
     def projects(self) -> list[Project]:
         """Return the projects that the person reaches, in tree order."""
-        return access.projects(self.member) if self.member else []
+        if self.member is None:
+            return []
+        # A page outside the organization's transaction has the frame too.
+        with tenancy.within(self.member.organization_id):
+            return access.projects(self.member)
 
 
 def frame(request: HttpRequest) -> dict[str, Frame]:

@@ -1,12 +1,17 @@
 """Limits of pages that strangers can reach: django-ratelimit's, by address and by e-mail."""
 
 from collections.abc import Callable
+from functools import wraps
+from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest
+from django.shortcuts import render
 from django_ratelimit.decorators import ratelimit as _untyped_ratelimit
+from django_ratelimit.exceptions import Ratelimited
 
 View = Callable[..., Any]
+RETRY_AFTER_SECONDS = 60
 ratelimit: Callable[..., Callable[[View], View]] = _untyped_ratelimit
 
 
@@ -23,4 +28,30 @@ def posted_email(group: str, request: HttpRequest) -> str:  # noqa: ARG001
 def limit_sign_in(view: View) -> View:
     """Let 20 attempts a minute through from an address, and 10 in five minutes for an account."""
     by_account = ratelimit(group="sign-in", key=posted_email, rate="10/5m", method="POST")(view)
-    return ratelimit(group="sign-in", key="ip", rate="20/m", method="POST")(by_account)
+    return _answering(ratelimit(group="sign-in", key="ip", rate="20/m", method="POST")(by_account))
+
+
+def limit_confirmation(view: View) -> View:
+    """Let 10 tries in five minutes through of a signed-in person's own password."""
+    return _answering(ratelimit(group="confirm", key="user", rate="10/5m", method="POST")(view))
+
+
+def limit_joining(view: View) -> View:
+    """Let 30 requests a minute through from an address, so that nobody tries links."""
+    return _answering(ratelimit(group="join", key="ip", rate="30/m")(view))
+
+
+def _answering(view: View) -> View:
+    """Answer with a page of its own when the limit is reached."""
+
+    @wraps(view)
+    def limited(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return view(request, *args, **kwargs)
+        except Ratelimited:
+            context = {"request_id": getattr(request, "request_id", "")}
+            response = render(request, "errors/429.html", context, status=HTTPStatus.TOO_MANY_REQUESTS)
+            response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            return response
+
+    return limited

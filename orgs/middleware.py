@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from audit import ledger
@@ -22,6 +22,7 @@ from orgs.requests import PageRequest
 ORGANIZATION, PROJECT = "organization", "project"
 STARTED, SEEN = "started_at", "seen_at"
 SEEN_EVERY = timedelta(minutes=1)
+ADMIN_SITE = "admin"
 
 View = Callable[..., HttpResponseBase]
 
@@ -47,12 +48,27 @@ class MemberMiddleware:
             logout(request)
             return redirect(settings.LOGIN_URL)
         _load(request)
+        outside = _is_outside(request, view)
         if request.member is None:
-            return None
+            return None if outside else render(request, "orgs/nowhere.html")
         with tenancy.within(request.member.organization_id):
             _choose_project(request)
+            if outside:
+                return None
             with ledger.recording(request.member.organization_id, request.member):
                 return view(request, *args, **kwargs)
+
+
+def outside_organization[V: View](view: V) -> V:
+    """Mark a view for signed-in people that opens its own transactions and needs no organization."""
+    view.in_organization = False  # type: ignore[attr-defined]
+    return view
+
+
+def _is_outside(request: PageRequest, view: View) -> bool:
+    # The admin site works in every organization, and opens its own transaction.
+    match = request.resolver_match
+    return not getattr(view, "in_organization", True) or (match is not None and match.app_name == ADMIN_SITE)
 
 
 def _is_over(request: PageRequest) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from audit.actors import Actor
-from orgs.models import Environment, Organization, Project, User
+from orgs.models import Environment, Organization, Project
 
 type Facts = Mapping[str, str | int | bool | None]
 
@@ -12,7 +12,7 @@ type Facts = Mapping[str, str | int | bool | None]
 class MemberLeaving(Protocol):
     """Settle what a person leaves behind in an organization; what is returned goes into the ledger's entry."""
 
-    def __call__(self, user: User, organization_id: str, *, actor: Actor) -> Facts: ...
+    def __call__(self, organization_id: str, user_id: str, *, actor: Actor) -> Facts: ...
 
 
 class OrganizationClosing(Protocol):
@@ -23,7 +23,7 @@ class OrganizationClosing(Protocol):
 
 on_member_leaving: list[MemberLeaving] = []
 on_organization_closing: list[OrganizationClosing] = []
-# How a page says what will happen to the keys of somebody who leaves: (user, organization's id) → one sentence.
-tell_member_leaving: list[Callable[[User, str], str]] = []
+# One sentence for the page that asks first: what `on_member_leaving` would do. (organization's id, user's id).
+tell_member_leaving: list[Callable[[str, str], str]] = []
 # How many working keys still stand in the way of archiving a project (and what lies below it) or an environment.
 on_archiving: list[Callable[[Project | Environment], int]] = []

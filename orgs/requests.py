@@ -6,11 +6,15 @@ from orgs.models import User
 
 
 class PageRequest(Request):
-    """A request that may be signed in; `organizations` are (id, name) of those that the person belongs to."""
+    """A request that may be signed in; `organizations` are (id, name) of those that the person belongs to.
+
+    A view whose path holds a secret sets `logged_path`, which the log shows instead.
+    """
 
     user: User
     member: Member | None
     organizations: list[tuple[str, str]]
+    logged_path: str
 
 
 class MemberRequest(PageRequest):

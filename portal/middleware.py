@@ -40,7 +40,8 @@ class RequestMiddleware:
         response = self.get_response(request)
         response["X-Request-Id"] = request.request_id
         if not request.path.startswith(settings.STATIC_URL):
-            self.log.info("request", method=request.method, path=request.path, status=response.status_code)
+            path = getattr(request, "logged_path", request.path)
+            self.log.info("request", method=request.method, path=path, status=response.status_code)
         return response
 
 

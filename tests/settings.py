@@ -8,3 +8,5 @@ from portal.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+# Nothing is collected for Django's test client, and whitenoise would warn of the missing folder.
+STATIC_ROOT = None

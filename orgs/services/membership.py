@@ -95,14 +95,13 @@ def remove_member(membership: Membership, *, actor: Actor, entirely: bool = Fals
 
 def _settle(found: Membership, *, actor: Actor) -> dict[str, object]:
     """Settle what somebody leaves behind who has no membership left, and return what the entry says of it."""
-    keys: dict[str, object] = {}
-    for settle in ports.on_member_leaving:
-        keys |= settle(found.user, found.organization_id, actor=actor)
     facts: dict[str, object] = {
         "sessions_ended": sessions.end_all(found.user_id),
         "invitations_withdrawn": standing.withdraw_stale_invitations(found.user_id, found.organization_id),
     }
-    return facts | ({"keys": keys} if keys else {})
+    for settle in ports.on_member_leaving:
+        facts |= settle(found.organization_id, found.user_id, actor=actor)
+    return facts
 
 
 def _locked(membership: Membership) -> Membership:
