@@ -1,8 +1,8 @@
 """The database's roles and what each may do before the first migration (spec LEDGER, “Holding it”).
 
-Plain SQL for PostgreSQL 15 to 18, run by a superuser, each part in a transaction; it may run again. Three parts, because
-roles belong to the whole server, some rights to a database's name and others to what is inside it: a clone
-made with `CREATE DATABASE … TEMPLATE` needs the second part anew and inherits the third.
+Plain SQL for PostgreSQL 15 to 18, run by a superuser, each part in a transaction; it may run again. Three
+parts, because roles belong to the whole server, some rights to a database's name and others to what is inside
+it: a clone made with `CREATE DATABASE … TEMPLATE` needs the second part anew and inherits the third.
 """
 
 import base64

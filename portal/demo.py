@@ -29,10 +29,12 @@ DATABASE = "keystead"
 ENV_FILE = "env"
 PEPPER_FILE = "pepper"
 SIGN_INS_FILE = "demo.json"
+# The public half; the private one beside it is for the notary alone.
+LEDGER_KEY = "notary/public.pem"
 START_SECONDS = 60
 STOP_SECONDS = 15
 # What the demo makes in its folder and --reset deletes; last the file that shows the folder is a demo's.
-MADE = (PEPPER_FILE, SIGN_INS_FILE, "static", "postgresql", ENV_FILE)
+MADE = (PEPPER_FILE, SIGN_INS_FILE, "static", "notary", "postgresql", ENV_FILE)
 # Settings of the person's shell that would contradict the demo's own.
 OWN_SETTINGS = ("DATABASE_", "LEDGER_", "KEYSTEAD_SECRET_KEY", "KEYSTEAD_PEPPER", "KEYSTEAD_BASE_URL", "PG")
 
@@ -154,6 +156,10 @@ class Demo:
                 "DATABASE_URL is set, so DATABASE_MIGRATE_URL must be too (manage.py setup_roles)."
             )
         self.write_env(urls)
+        set_outside = not self.is_embedded and os.environ.get("LEDGER_PUBLIC_KEY")
+        if not (set_outside or (self.home / LEDGER_KEY).exists()):
+            self.manage("notary", "init", saying="making the ledgers' signing key", output=subprocess.DEVNULL)
+            self.write_env(urls)
 
     def make_roles(self) -> dict[str, str]:
         """Make roles and database on the embedded server; return the logins' URLs. Secret."""
@@ -175,6 +181,8 @@ class Demo:
             # Part of the ledgers' names, and so the same whatever the port.
             "LEDGER_ORIGIN_HOST": "localhost",
         }
+        if (self.home / LEDGER_KEY).exists():
+            values["LEDGER_PUBLIC_KEY_FILE"] = str(self.home / LEDGER_KEY)
         replace_private(path, "".join(f"{name}={value}\n" for name, value in values.items()))
 
     def environment(self) -> dict[str, str]:
@@ -185,10 +193,10 @@ class Demo:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN_SETTINGS)}
         return {"KEYSTEAD_LOG_LEVEL": "WARNING"} | kept | {"KEYSTEAD_HOME": str(self.home)}
 
-    def manage(self, *arguments: str, saying: str) -> None:
-        """Run one management command to its end. Raises `DemoError` with its last line where it fails."""
+    def manage(self, *arguments: str, saying: str, output: int | None = None) -> None:
+        """Run one management command to its end. Raises `DemoError` where it fails; its errors are shown."""
         say(saying)
-        with self.process("manage.py", *arguments) as process:
+        with self.process("manage.py", *arguments, output=output) as process:
             if process.wait():
                 raise DemoError(f"manage.py {arguments[0]} failed; see above.")
 
@@ -214,7 +222,7 @@ class Demo:
             time.sleep(0.1)
 
     @contextlib.contextmanager
-    def process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    def process(self, *arguments: str, output: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
         """Run Python in a process group of its own, so that we, not the terminal, stop it."""
         with contextlib.ExitStack() as stack:
             with self.signals.held():
@@ -223,6 +231,7 @@ class Demo:
                     cwd=config.BASE_DIR,
                     env=self.environment(),
                     stdin=subprocess.DEVNULL,
+                    stdout=output,
                     start_new_session=True,
                 )
                 stack.callback(end, process)

@@ -31,7 +31,11 @@ SETTINGS = {
     "KEYSTEAD_BASE_URL": "http://127.0.0.1:8000",
     "LEDGER_ORIGIN_HOST": "ledger.example",
     # Of the vectors' key 1, whose seed is the SHA-256 of "TEST ONLY ledger log key 1".
-    "LEDGER_PUBLIC_KEY": "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA84LaDhzNKqw8t0hpVmhVAkxOYL93Qlr3aA07eEQtxdA=\n-----END PUBLIC KEY-----\n",
+    "LEDGER_PUBLIC_KEY": (
+        "-----BEGIN PUBLIC KEY-----\n"
+        "MCowBQYDK2VwAyEA84LaDhzNKqw8t0hpVmhVAkxOYL93Qlr3aA07eEQtxdA=\n"
+        "-----END PUBLIC KEY-----\n"
+    ),
     "KEYSTEAD_LOG_LEVEL": "WARNING",
 }
 # Of the person's own shell: would reach the tests and make them say something else there.

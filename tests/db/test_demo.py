@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,8 @@ def test_only_the_owner_reads_what_it_wrote(home, port):
     written = demo.read_env(home / "env")
     assert written["DATABASE_URL"].startswith("postgres://keystead_app:")
     assert written["DATABASE_MIGRATE_URL"].endswith("options=-c%20role%3Dkeystead_owner")
+    assert "BEGIN PUBLIC KEY" in Path(written["LEDGER_PUBLIC_KEY_FILE"]).read_text()
+    assert stat.S_IMODE((home / "notary" / "private.pem").stat().st_mode) == 0o600
     assert written["KEYSTEAD_BASE_URL"] == f"http://127.0.0.1:{port}"
 
 
