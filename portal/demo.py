@@ -325,7 +325,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def read_sign_ins(path: Path) -> list[dict[str, str]]:
     """Return the sign-ins that `demo_data` wrote (column → text, the same columns in each), or none."""
     try:
-        return list(json.loads(path.read_text())["sign_ins"])
+        return list(json.loads(path.read_text())["people"])
     except FileNotFoundError:
         return []
 
