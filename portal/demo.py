@@ -204,7 +204,7 @@ class Demo:
         """Serve until a signal comes. Raises `DemoError` where the server ends by itself."""
         say("starting the portal")
         server = ("-m", "uvicorn", "portal.asgi:application", f"--host={HOST}", f"--port={self.port}")
-        with self.process(*server, "--no-access-log", "--log-level=warning") as process:
+        with self.process(*server, "--no-proxy-headers", "--no-access-log", "--log-level=warning") as process:
             self.await_health(process)
             print(welcome(self.url, read_sign_ins(self.home / SIGN_INS_FILE)), flush=True)  # noqa: T201
             self.serving = True
