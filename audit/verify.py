@@ -8,7 +8,6 @@ which others hold (spec LEDGER, "The notary"). It reads values alone, so that a 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
 
 from audit import entry as entry_rules
 from audit import note
@@ -87,9 +86,8 @@ def verify(
         raise LedgerFaulty(1, 0, Fault.DROPPED, "the ledger has no head")
     ledger = _Ledger(head, _log_of(organization_id, head))
     opened = _Openings(iter(openings))
-    for row, following in pairwise(chain(rows, (None,))):
-        if row is not None:
-            opened.check(row.position, ledger.add(row, following))
+    for row, following in _with_next(rows):
+        opened.check(row.position, ledger.add(row, following))
     ledger.end()
     opened.end()
     return Verified(head.epoch, ledger.tree.size, ledger.tree.root())
@@ -147,8 +145,7 @@ class _Ledger:
 
     def _check_place(self, row: Row) -> None:
         if row.position >= (self.head.epoch, self.head.size):
-            end = f"the head ends epoch {self.head.epoch} at {self.head.size} entries"
-            raise LedgerFaulty(row.epoch, row.index, Fault.INSERTED, end)
+            raise self._behind_the_end(row)
         if row.position == (self.epoch + 1, 0) and self.previous:
             self.epoch, self.tree = row.epoch, Tree()
             self.previous, self.previous_hash = None, entry_rules.genesis_prev()
@@ -156,6 +153,14 @@ class _Ledger:
             raise self._fault(
                 Fault.DROPPED, f"the next entry there is has epoch {row.epoch}, index {row.index}"
             )
+
+    def _behind_the_end(self, row: Row) -> LedgerFaulty:
+        """Say why there is more than the head counts; the true last entry, moved down, tells of one above it."""
+        told, index, fault = _peek(row), row.index, Fault.INSERTED
+        if told and entry_rules.leaf_hash(row.leaf) == self.head.last_hash:
+            index, fault = told.i, Fault.ALTERED if told.i == row.index else Fault.INSERTED
+        what = f"the head ends epoch {self.head.epoch} at {self.head.size} entries"
+        return LedgerFaulty(row.epoch, index, fault, what)
 
     def _parsed(self, row: Row) -> ParsedEntry:
         try:
@@ -262,6 +267,15 @@ def _log_of(organization_id: str, head: Head) -> Callable[[int], str]:
     if not fits:
         raise LedgerFaulty(head.epoch, 0, Fault.ALTERED, "the head does not name this organization's log")
     return log
+
+
+def _with_next(rows: Iterable[Row]) -> Iterator[tuple[Row, Row | None]]:
+    stream = iter(rows)
+    row = next(stream, None)
+    while row is not None:
+        following = next(stream, None)
+        yield row, following
+        row = following
 
 
 def _peek(row: Row | None) -> ParsedEntry | None:
