@@ -2,11 +2,15 @@
 
 import itertools
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.test import Client
 
 from audit.actors import Actor
+from audit.entry import ParsedEntry
+from audit.models import Entry
 from orgs import ids, services, tenancy
 from orgs.members import Member, grants
 from orgs.models import Environment, Membership, Organization, Plan, Project, User
@@ -139,6 +143,22 @@ def signed_in(user: User, *, password: str = PASSWORD) -> Client:
     response = client.post("/login", {"login": user.email, "password": password})
     assert response.status_code == 302, response.content.decode()
     return client
+
+
+def entries(organization_id: str) -> list[ParsedEntry]:
+    """Return every entry of an organization's ledger, in order."""
+    with tenancy.within(organization_id):
+        return [entry.parsed() for entry in Entry.objects.of(organization_id).order_by("epoch", "index")]
+
+
+@contextmanager
+def gains(organization_id: str, *acts: str) -> Iterator[list[ParsedEntry]]:
+    """Assert that the block appends exactly these acts to a ledger; the list that it yields then holds the entries."""
+    before = len(entries(organization_id))
+    gained: list[ParsedEntry] = []
+    yield gained
+    gained += entries(organization_id)[before:]
+    assert [entry.act for entry in gained] == list(acts)
 
 
 def new_id(prefix: str) -> str:
