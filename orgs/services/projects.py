@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from django.db.models import F, Func, Value
-from django.db.models.functions import Concat
+from django.db.models import Value
+from django.db.models.functions import Concat, Substr
 from django.utils import timezone
 
 from audit.actors import Actor
@@ -60,7 +60,7 @@ def rename_project(project: Project, name: str, *, actor: Actor) -> bool:
         if found.name != name:
             label_path = found.label_path.removesuffix(found.name) + name
             Project.objects.filter(pk=found.pk).update(name=name)
-            rest = Func(F("label_path"), Value(len(found.label_path) + 1), function="substr")
+            rest = Substr("label_path", len(found.label_path) + 1)
             _family(found).update(label_path=Concat(Value(label_path), rest))
             changes = {"before": {"name": found.name}, "after": {"name": name}}
             entry(Act.PROJECT_CHANGED, target=found.id, data=changes)

@@ -1,0 +1,266 @@
+"""No change without its entry: every public service function is run, and must have appended one."""
+
+import inspect
+import io
+from dataclasses import dataclass
+from functools import cached_property, partial
+from types import ModuleType
+
+import pytest
+from django.db import connection
+
+from audit.models import Entry
+from keys import callers, secret
+from keys import services as key_services
+from keys.models import ApiKey, Scope
+from orgs import ids, tenancy
+from orgs import services as org_services
+from orgs.models import Membership
+from orgs.roles import Risk, Role
+from tests import builders
+
+EXPIRY = {
+    f"{kind}_{what}_days": 7
+    for kind in ("ingestion", "control_plane", "service")
+    for what in ("default", "max")
+}
+POLICY = {**EXPIRY, "ingestion_may_never_expire": False, "requires_ips_in_production": False}
+POLICY |= {"self_rotation_max_days": 30, "leaver_action": "disable", "leaver_team": ""}
+
+
+@dataclass
+class World:
+    """What the services need, made only where asked for."""
+
+    cast: builders.Cast
+
+    @property
+    def actor(self):
+        return self.cast.member(self.cast.alice)
+
+    @property
+    def caller(self):
+        return callers.of_member(self.actor)
+
+    @cached_property
+    def root(self):
+        return builders.root(self.cast.acme)
+
+    @cached_property
+    def project(self):
+        return builders.project(self.root)
+
+    @cached_property
+    def draft(self):
+        return key_services.Draft(
+            kind=secret.Kind.CONTROL_PLANE,
+            name=builders.unique("key"),
+            project=self.root,
+            environment=builders.production(self.cast.acme),
+            scopes=["keys:read"],
+            owner=key_services.Owner(member=self.cast.bob),
+        )
+
+    @cached_property
+    def key(self) -> ApiKey:
+        with tenancy.within(self.cast.acme.id):
+            return key_services.create_key(self.draft, actor=self.caller).key
+
+    @cached_property
+    def scope(self) -> Scope:
+        with tenancy.everywhere(tenancy.Reason.ADMIN):
+            return key_services.create_scope(self.scope_name(), self.scope_draft(), actor=builders.OPERATOR)
+
+    def scope_name(self) -> str:
+        return f"{builders.unique('scope')}:read"[:60]
+
+    def scope_draft(self, description: str = "") -> key_services.ScopeDraft:
+        return key_services.ScopeDraft(description=description, risk=Risk.READ, kinds=[secret.Kind.SERVICE])
+
+    def disabled_key(self) -> ApiKey:
+        with tenancy.within(self.cast.acme.id):
+            return key_services.disable_key(self.key, actor=self.caller)
+
+    def membership(self) -> Membership:
+        with tenancy.within(self.cast.acme.id):
+            return Membership.objects.get(user=self.cast.bob)
+
+    def invited(self) -> org_services.Invited:
+        return org_services.invite_member(
+            f"{builders.unique('new')}@example.com", Role.VIEWER, actor=self.actor
+        )
+
+    def suspended(self):
+        org_services.suspend_organization(self.cast.elsewhere, actor=self.actor)
+        return self.cast.elsewhere
+
+    def disabled_user(self):
+        org_services.disable_user(self.cast.bob, actor=self.actor)
+        return self.cast.bob
+
+
+def _accept(w: World) -> object:
+    user = builders.person("Newcomer")
+    invited = org_services.invite_member(user.email, Role.VIEWER, actor=w.actor)
+    digest = bytes(invited.invitation.digest)
+    return partial(org_services.accept_invitation, digest, user, actor=builders.as_actor(user))
+
+
+def _join(w: World) -> object:
+    digest = bytes(w.invited().invitation.digest)
+    actor = builders.Actor(id=ids.new("usr"))
+    return partial(
+        org_services.join_with_new_account, digest, actor=actor, name="New", password="long enough for them"
+    )
+
+
+def _bulk(w: World) -> object:
+    change = partial(key_services.revoke_key, actor=w.caller)
+    return partial(key_services.change_many, [w.key], change, actor=w.caller, organization_id=w.cast.acme.id)
+
+
+# Each prepares what it needs and returns the call that must record.
+ORGS = {
+    "accept_invitation": _accept,
+    "archive_environment": lambda w: partial(
+        org_services.archive_environment, builders.environment(w.cast.acme), actor=w.actor
+    ),
+    "archive_project": lambda w: partial(org_services.archive_project, w.project, actor=w.actor),
+    "change_organization": lambda w: partial(
+        org_services.change_organization, w.cast.acme, actor=w.actor, name="New", slug=builders.unique("s")
+    ),
+    "change_plan": lambda w: partial(
+        org_services.change_plan, builders.plan(), actor=w.actor, name=builders.unique("Plan"), description=""
+    ),
+    "change_role": lambda w: partial(org_services.change_role, w.membership(), Role.VIEWER, actor=w.actor),
+    "change_staff": lambda w: partial(
+        org_services.change_staff, w.cast.bob, actor=w.actor, is_superuser=False, staff_role="support"
+    ),
+    "create_environment": lambda w: partial(builders.environment, w.cast.acme),
+    "create_organization": lambda _: builders.organization,
+    "create_plan": lambda w: partial(
+        org_services.create_plan, "Plan", actor=w.actor, slug=builders.unique("p")
+    ),
+    "create_project": lambda w: partial(builders.project, w.root),
+    "create_user": lambda _: builders.person,
+    "disable_user": lambda w: partial(org_services.disable_user, w.cast.bob, actor=w.actor),
+    "enable_user": lambda w: partial(org_services.enable_user, w.disabled_user(), actor=w.actor),
+    "invite_member": lambda w: w.invited,
+    "join_with_new_account": _join,
+    "remove_member": lambda w: partial(org_services.remove_member, w.membership(), actor=w.actor),
+    "rename_environment": lambda w: partial(
+        org_services.rename_environment, builders.environment(w.cast.acme), "New", actor=w.actor
+    ),
+    "rename_project": lambda w: partial(
+        org_services.rename_project, w.project, builders.unique("P"), actor=w.actor
+    ),
+    "resume_organization": lambda w: partial(org_services.resume_organization, w.suspended(), actor=w.actor),
+    "set_password": lambda w: partial(
+        org_services.set_password, w.cast.bob, "another long password", actor=w.actor
+    ),
+    "set_project_scopes": lambda w: partial(
+        org_services.set_project_scopes, w.project, ["keys:read"], actor=w.actor
+    ),
+    "start_session": lambda w: partial(org_services.start_session, w.cast.bob, actor=w.actor),
+    "suspend_organization": lambda w: partial(
+        org_services.suspend_organization, w.cast.elsewhere, actor=w.actor
+    ),
+    "withdraw_invitation": lambda w: partial(
+        org_services.withdraw_invitation, w.invited().invitation, actor=w.actor
+    ),
+}
+KEYS = {
+    "change_key": lambda w: partial(
+        key_services.change_key, w.key, key_services.Changes(description="new"), actor=w.caller
+    ),
+    "change_many": _bulk,
+    "change_policy": lambda w: partial(
+        key_services.change_policy, key_services.PolicyChange(**POLICY), actor=w.actor
+    ),
+    "change_scope": lambda w: partial(
+        key_services.change_scope, w.scope, w.scope_draft("new"), actor=builders.OPERATOR
+    ),
+    "create_key": lambda w: partial(key_services.create_key, w.draft, actor=w.caller),
+    "create_scope": lambda w: partial(
+        key_services.create_scope, w.scope_name(), w.scope_draft(), actor=builders.OPERATOR
+    ),
+    "disable_key": lambda w: partial(key_services.disable_key, w.key, actor=w.caller),
+    "enable_key": lambda w: partial(key_services.enable_key, w.disabled_key(), actor=w.caller),
+    "export_keys": lambda w: partial(
+        key_services.export_keys,
+        [["key_x"]],
+        io.StringIO(),
+        header=["id"],
+        filters={},
+        actor=w.actor,
+    ),
+    "revoke_key": lambda w: partial(key_services.revoke_key, w.key, actor=w.caller),
+    "rotate_key": lambda w: partial(key_services.rotate_key, w.key, actor=w.caller),
+    "settle_keys_of_leaver": lambda w: partial(
+        key_services.settle_keys_of_leaver, w.cast.acme.id, w.key.owner_user_id, actor=w.actor
+    ),
+}
+WITHIN = set(KEYS) - {"create_scope", "change_scope"}
+EVERYWHERE = {"create_scope", "change_scope"}
+
+
+def public_functions(module: ModuleType) -> set[str]:
+    return {name for name in module.__all__ if inspect.isfunction(getattr(module, name))}
+
+
+def entries() -> int:
+    with tenancy.everywhere(tenancy.Reason.COMMAND):
+        return Entry.objects.count()
+
+
+@pytest.mark.parametrize(("module", "table"), [(org_services, ORGS), (key_services, KEYS)])
+def test_every_service_has_its_row_here(module, table):
+    assert public_functions(module) == set(table)
+
+
+@pytest.mark.parametrize("name", sorted(ORGS | KEYS))
+def test_it_records(name):
+    world = World(builders.cast())
+    call = (ORGS | KEYS)[name](world)
+    before = entries()
+    if name in WITHIN:
+        with tenancy.within(world.cast.acme.id):
+            call()
+    elif name in EVERYWHERE:
+        with tenancy.everywhere(tenancy.Reason.ADMIN):
+            call()
+    else:
+        call()
+    assert entries() > before
+
+
+@pytest.mark.parametrize("name", sorted(KEYS))
+def test_without_its_entry_there_is_no_change(name, monkeypatch):
+    """The ledger breaks just before COMMIT: the rows must be as they were."""
+    world = World(builders.cast())
+    call = KEYS[name](world)
+
+    def broken(*_: object) -> None:
+        raise connection.Database.OperationalError("the ledger is out of reach")
+
+    before = _rows()
+    monkeypatch.setattr("audit.ledger._append", broken)
+    with pytest.raises(Exception, match="out of reach"):  # noqa: SIM117
+        with (
+            tenancy.everywhere(tenancy.Reason.ADMIN)
+            if name in EVERYWHERE
+            else tenancy.within(world.cast.acme.id)
+        ):
+            call()
+    assert _rows() == before
+
+
+def _rows() -> list[object]:
+    """Return a digest of every row that key services write."""
+    tables = ("apikey", "keysecret", "rotation", "keypolicy", "scope", "term")
+    with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
+        found = []
+        for table in tables:
+            cursor.execute(f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM keys_{table} t")
+            found.append(cursor.fetchone())
+        return found
