@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.http import Http404
 
 from keys import peppers, secret
@@ -28,6 +29,14 @@ def key(member: Member, key_id: str) -> ApiKey:
     return seen
 
 
+def key_for_change(member: Member, key_id: str) -> ApiKey:
+    """Return one key that a person may change; raises `Http404`, and `PermissionDenied` where they only see it."""
+    seen = key(member, key_id)
+    if not member.may(Permission.KEYS_CHANGE, seen.project):
+        raise PermissionDenied("You may see this key, but not change it.")
+    return seen
+
+
 def key_of_secret(member: Member, text: str) -> ApiKey:
     """Return the key that a whole secret opens or once opened, where the person may see it.
 
@@ -41,9 +50,7 @@ def key_of_secret(member: Member, text: str) -> ApiKey:
     return key(member, found or "")
 
 
-def keys_for_change(
-    member: Member, key_ids: Sequence[str], *, is_locked: bool = False
-) -> list[ApiKey]:
+def keys_for_change(member: Member, key_ids: Sequence[str], *, is_locked: bool = False) -> list[ApiKey]:
     """Return those of the chosen keys that a person may change; the others are left out without a word.
 
     `is_locked`: hold their rows until the transaction ends, for a change that depends on what they are now.
@@ -53,7 +60,7 @@ def keys_for_change(
         chosen = chosen.select_for_update(of=("self",))
     return [
         key
-        for key in chosen.select_related("project", "environment").order_by("id")
+        for key in chosen.select_related("project", "environment", "owner_user", "use").order_by("id")
         if member.may(Permission.KEYS_CHANGE, key.project)
     ]
 

@@ -3,6 +3,7 @@
 from keys.services.bulk import Outcome, change_many
 from keys.services.changes import Changes, change_key, disable_key, enable_key
 from keys.services.creation import Created, Draft, Owner, create_key
+from keys.services.exporting import export_keys
 from keys.services.leaving import settle_keys_of_leaver
 from keys.services.policies import PolicyChange, change_policy
 from keys.services.revocation import revoke_key
@@ -26,6 +27,7 @@ __all__ = [
     "create_scope",
     "disable_key",
     "enable_key",
+    "export_keys",
     "revoke_key",
     "rotate_key",
     "settle_keys_of_leaver",

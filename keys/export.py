@@ -1,0 +1,27 @@
+"""Tables as CSV that a spreadsheet opens without running anything, and that carry no secret."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from typing import IO, Final
+
+from keys import secret
+
+# What makes a spreadsheet read a cell as a formula; the wide forms do so in some languages (OWASP, CSV injection).
+_FORMULA: Final = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+def cell(text: str) -> str:
+    """Return a text as a cell: secrets hidden, and an apostrophe before what a spreadsheet would run."""
+    hidden = secret.redact(text)
+    return f"'{hidden}" if hidden.startswith(_FORMULA) else hidden
+
+
+def write(file: IO[str], header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
+    """Write a header and rows to a text file opened with `newline=""`; return the number of rows."""
+    writer = csv.writer(file)
+    writer.writerow(header)
+    count = 0
+    for row in rows:
+        writer.writerow([cell(text) for text in row])
+        count += 1
+    return count

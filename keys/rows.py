@@ -1,0 +1,149 @@
+"""The rows of the Keys page: each key with all that its row says, for any number of keys in a few queries."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from django.conf import settings
+
+from keys import catalogue, health, secret
+from keys.health import Badge
+from keys.models import ApiKey, Rotation
+from keys.models.key import RevocationReason, Status
+from keys.scopes import Risks, allows
+from keys.secret import Kind, Mode
+from keys.words import KIND_NAMES
+from orgs.members import Member
+from orgs.roles import Permission, Risk
+
+# What the state's own word says need not be said again below it.
+_STATES: Final = {Badge.EXPIRES_SOON: "expiring", Badge.IDLE: "idle"}
+_RISING: Final = ((Risk.READ, {Risk.READ}), (Risk.WRITE, {Risk.READ, Risk.WRITE}))
+
+
+@dataclass(frozen=True, slots=True)
+class RowScope:
+    """A scope as a chip: its name, and the risk that colours it."""
+
+    name: str
+    risk: Risk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One key as the page shows it. `state` is of the state component, `notes` stand below it."""
+
+    key: ApiKey
+    status: Status
+    state: str
+    label: str
+    notes: tuple[str, ...]
+    scopes: tuple[RowScope, ...]
+    last_used_at: datetime | None
+    last_used_ip: str
+    may_change: bool
+
+    @property
+    def shown(self) -> str:
+        """The key's newest secret as it may be seen."""
+        return shown_secret(self.key)
+
+    @property
+    def kind(self) -> str:
+        """The kind in words."""
+        return KIND_NAMES[self.key.kind]
+
+    @property
+    def owner(self) -> str:
+        """The owner's name; empty where nobody is named."""
+        return owner_name(self.key)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing can be done with the key any more."""
+        return self.status in {Status.REVOKED, Status.EXPIRED}
+
+    @property
+    def may_select(self) -> bool:
+        """Whether there is anything that the person can still do with the key: a revoked one stays as it is."""
+        return self.may_change and self.status is not Status.REVOKED
+
+    @property
+    def may_rotate(self) -> bool:
+        """Whether the key is in a state to be rotated."""
+        return self.may_change and self.status is Status.ACTIVE
+
+
+def of(keys: Sequence[ApiKey], member: Member, now: datetime) -> list[Row]:
+    """Return the rows of keys, in their order, as of `now`.
+
+    `keys` come with their project, environment, owner and evidence of use; two queries more, however many they are.
+    """
+    ids = [key.id for key in keys]
+    rotating = set(
+        Rotation.objects.filter(
+            key_id__in=ids, superseded_at__isnull=True, grace_ends_at__gt=now
+        ).values_list("key_id", flat=True)
+    )
+    risks = catalogue.risks(catalogue.load())
+    return [_row(key, member, risks, is_rotating=key.id in rotating, now=now) for key in keys]
+
+
+def shown_secret(key: ApiKey) -> str:
+    """Return a key's newest secret as it may be seen: `ks_cp_live_AbCd…`."""
+    mode = Mode(key.environment.mode)
+    return secret.display(settings.KEY_BRAND, Kind(key.kind), mode, key.hint)
+
+
+def owner_name(key: ApiKey) -> str:
+    """Return who answers for a key; a secret that was typed there by mistake is hidden."""
+    return secret.redact(str(key.owner_user) if key.owner_user else key.owner_team)
+
+
+def risk_of(scope: str, risks: Risks) -> Risk:
+    """Return the highest risk that a scope carries; a wildcard has that of all it covers."""
+    return next((risk for risk, allowed in _RISING if allows(scope, risks, allowed)), Risk.ADMIN)
+
+
+def _row(key: ApiKey, member: Member, risks: Risks, *, is_rotating: bool, now: datetime) -> Row:
+    status = key.status(now)
+    last_used_at = key.use.last_used_at
+    state, label, notes = _standing(key, status, last_used_at, is_rotating=is_rotating, now=now)
+    return Row(
+        key=key,
+        status=status,
+        state=state,
+        label=label,
+        notes=notes,
+        scopes=tuple(RowScope(scope, risk_of(scope, risks)) for scope in key.scopes),
+        last_used_at=last_used_at,
+        last_used_ip=key.use.last_used_ip or "",
+        may_change=member.may(Permission.KEYS_CHANGE, key.project),
+    )
+
+
+def _standing(
+    key: ApiKey, status: Status, last_used_at: datetime | None, *, is_rotating: bool, now: datetime
+) -> tuple[str, str, tuple[str, ...]]:
+    """Return the state, its words ("" for the state's own), and what is said below it."""
+    if status is Status.REVOKED:
+        reason = RevocationReason(key.revocation_reason).label.lower()
+        return "revoked", "" if reason == "other" else f"Revoked · {reason}", ()
+    if status is Status.EXPIRED:
+        return "expired", "", ()
+    idle = now - health.idle_since(key.created_at, last_used_at)
+    words = {
+        Badge.EXPIRES_SOON: "Expires soon",
+        Badge.IDLE: f"Idle {idle.days} days",
+        Badge.NEVER_USED: "Never used",
+        Badge.NO_EXPIRY: "No expiry",
+    }
+    badges = health.badges(
+        created_at=key.created_at, expires_at=key.expires_at, last_used_at=last_used_at, now=now
+    )
+    if status is Status.DISABLED or is_rotating:
+        return "disabled" if status is Status.DISABLED else "rotating", "", tuple(words[b] for b in badges)
+    first = next((badge for badge in badges if badge in _STATES), None)
+    rest = tuple(words[badge] for badge in badges if badge is not first)
+    return (_STATES[first], words[first], rest) if first else ("active", "", rest)
