@@ -1,24 +1,32 @@
+from typing import Final
+
 from django.db import models
+from django.db.models.functions import Coalesce
+
+from keys.models.key import ApiKey
+
+# What stands for “never used” in an index: then one index serves both directions and “unused since” alike.
+NEVER: Final = models.Func(template="'-infinity'::timestamptz", output_field=models.DateTimeField())
+
+
+def last_used(prefix: str = "") -> Coalesce:
+    """Return when a key was last used, `NEVER` where it was not, as the index has it; `prefix` as in `use__`."""
+    return Coalesce(f"{prefix}last_used_at", NEVER)
 
 
 class KeyUse(models.Model):
     """When and from where a key was last used. Written by verification alone, apart from the key's own row,
     so that an open transaction on a key never stalls a verification."""
 
-    key_id = models.CharField(primary_key=True, max_length=32)
+    key = models.OneToOneField(
+        ApiKey, primary_key=True, on_delete=models.PROTECT, related_name="use", db_constraint=False
+    )
     organization_id = models.CharField(max_length=32)
     last_used_at = models.DateTimeField(null=True)
     last_used_ip = models.GenericIPAddressField(null=True)
 
     class Meta:
-        indexes = (
-            models.Index(
-                models.F("organization_id"),
-                models.F("last_used_at").desc(nulls_last=True),
-                models.F("key_id").desc(),
-                name="key_use_recent",
-            ),
-        )
+        indexes = (models.Index("organization_id", last_used(), "key_id", name="key_use_by_time"),)
 
     def __str__(self) -> str:
         return self.key_id
