@@ -1,5 +1,7 @@
 """The request of a page, for the type checker: what `MemberMiddleware` sets before a view runs."""
 
+from django_htmx.middleware import HtmxDetails
+
 from audit.requests import Request
 from orgs.members import Member
 from orgs.models import User
@@ -12,6 +14,7 @@ class PageRequest(Request):
     """
 
     user: User
+    htmx: HtmxDetails
     member: Member | None
     organizations: list[tuple[str, str]]
     logged_path: str

@@ -1,0 +1,117 @@
+"""The blast radius: in words, what a key could do in the wrong hands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from keys.effective import Narrowing, Row, of_key, rows
+from keys.models import ApiKey, OwnerType
+from keys.scopes import BREAK_GLASS, holds, is_wildcard
+from keys.secret import Kind
+from keys.words import listed, resource_of, spoken
+from orgs.models import Environment, Project
+from orgs.roles import Risk
+
+_VERBS = {Risk.READ: "read", Risk.WRITE: "change", Risk.ADMIN: "administer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """What a key does with some resources: `read` `incidents and alerts`."""
+
+    verb: str
+    things: str
+    risk: Risk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Radius:
+    """What counts of a key's scopes, in words, and what is taken away on the way there."""
+
+    clauses: tuple[Clause, ...]
+    rows: tuple[Row, ...]
+    below: int
+
+    @property
+    def cut(self) -> list[Row]:
+        """The scopes of which something is taken away."""
+        return [row for row in self.rows if not row.is_whole]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a page says beside a key, be it made already or still on a form.
+
+    `expires_at` is set of a key alone; `expiry` says it in words, of a form alone.
+    """
+
+    radius: Radius
+    project: Project
+    environment: Environment | None
+    networks: Sequence[str]
+    owner: str
+    expires_at: datetime | None = None
+    expiry: str = ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What deserves a second look."""
+        counting = [scope for row in self.radius.rows for scope in row.remaining]
+        is_harmful = any(clause.risk is not Risk.READ for clause in self.radius.clauses)
+        is_production = self.environment is not None and self.environment.is_production
+        return [
+            *(
+                ["It can revoke every key of the organization at once."]
+                if holds(counting, BREAK_GLASS)
+                else []
+            ),
+            *(
+                ["It changes production, from any address."]
+                if is_harmful and is_production and not self.networks
+                else []
+            ),
+        ]
+
+
+def summary_of(key: ApiKey) -> Summary:
+    """Return the summary of a key; its project, environment and owner are needed with it."""
+    return Summary(
+        radius=radius(key.scopes, Kind(key.kind), of_key(key)),
+        project=key.project,
+        environment=key.environment,
+        networks=key.allowed_ips,
+        owner=str(key.owner_user) if key.owner_type == OwnerType.MEMBER else key.owner_team,
+        expires_at=key.expires_at,
+        expiry="" if key.expires_at else "Never",
+    )
+
+
+def radius(scopes: Sequence[str], kind: Kind | None, narrowing: Narrowing) -> Radius:
+    """Return the words for a key of a project, with its scopes, its owner and all that narrows both."""
+    counting = narrowing.effective(scopes)
+    by_risk: dict[Risk, dict[str, None]] = {risk: {} for risk in Risk}
+    for scope in counting:
+        known = narrowing.catalogue.get(scope)
+        by_risk[known.risk if known else Risk.ADMIN][_thing(scope)] = None
+    return Radius(
+        clauses=tuple(
+            Clause(_verb(risk, kind), listed(things), risk) for risk, things in by_risk.items() if things
+        ),
+        rows=tuple(rows(scopes, narrowing)),
+        below=_below(narrowing.path[-1]),
+    )
+
+
+def _thing(scope: str) -> str:
+    name = spoken(resource_of(scope))
+    return f"everything of {name}, present and future" if is_wildcard(scope) else name
+
+
+def _verb(risk: Risk, kind: Kind | None) -> str:
+    return "send" if kind is Kind.INGESTION and risk is Risk.WRITE else _VERBS[risk]
+
+
+def _below(project: Project) -> int:
+    """Return how many projects lie below one: a key serves them too."""
+    beneath = Project.objects.of(project.organization_id).below([project]).filter(archived_at__isnull=True)
+    return beneath.exclude(pk=project.pk).count()

@@ -1,0 +1,166 @@
+"""Fields that several forms of keys share: what people type, as values; the services judge them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+
+from keys.offers import CUSTOM, DEFAULT, KEEP, NEVER, PRESET_DAYS
+from keys.once import new_token
+from keys.policy import ABSENT, Requested
+from keys.services import Owner
+from orgs.members import Member
+from orgs.models import User
+
+ME, MEMBER, TEAM, NOBODY = "me", "member", "team", "nobody"
+OWNERS = [(ME, "Me"), (MEMBER, "A member"), (TEAM, "A team")]
+_EXPIRIES = frozenset({DEFAULT, NEVER, CUSTOM, KEEP, *map(str, PRESET_DAYS)})
+
+
+class LinesField(forms.CharField):
+    """One item a line (or between commas and spaces): a list of texts."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            **{"required": False, "max_length": 8_000, "widget": forms.Textarea({"rows": 3}), **options}
+        )
+
+    def clean(self, value: Any) -> list[str]:
+        return str(super().clean(value)).replace(",", " ").split()
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+
+class TagsField(forms.CharField):
+    """One `name=value` a line: a mapping."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            **{"required": False, "max_length": 8_000, "widget": forms.Textarea({"rows": 3}), **options}
+        )
+
+    def clean(self, value: Any) -> dict[str, str]:
+        tags: dict[str, str] = {}
+        for number, line in enumerate(str(super().clean(value)).splitlines(), start=1):
+            name, equals, text = (part.strip() for part in line.partition("="))
+            if not line.strip():
+                continue
+            if not equals:
+                raise forms.ValidationError(f"Line {number}: write name=value.")
+            if name in tags:
+                raise forms.ValidationError(f"Line {number}: this tag is there already.")
+            tags[name] = text
+        return tags
+
+    def prepare_value(self, value: Any) -> Any:
+        return (
+            "\n".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, dict) else value
+        )
+
+
+class ExpiryField(forms.ChoiceField):
+    """When the key stops. Every choice is valid whatever is shown: the policy of the kind judges it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"widget": forms.RadioSelect, "initial": DEFAULT, "required": False, **options})
+
+    def valid_value(self, value: Any) -> bool:
+        return value in _EXPIRIES
+
+
+class DependentForm(forms.Form):
+    """A form in which one choice makes another field necessary."""
+
+    def demand(self, name: str, complaint: str, *, is_needed: bool) -> None:
+        """Complain where a field that is needed is empty, and nothing was said about it yet."""
+        if is_needed and not self.cleaned_data.get(name) and name not in self.errors:
+            self.add_error(name, complaint)
+
+    def select(self, name: str) -> forms.ChoiceField:
+        """Return a field as the choice that it is."""
+        field = self.fields[name]
+        if not isinstance(field, forms.ChoiceField):
+            raise TypeError(f"{name} is no choice")
+        return field
+
+
+class ExpiryMixin(DependentForm):
+    """`expires` and, for “On a date”, `expires_on`: the last day of use, to its end in UTC."""
+
+    expires = ExpiryField(label="Expiry")
+    expires_on = forms.DateField(
+        label="Last day of use",
+        required=False,
+        widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"),
+        help_text="It stops when this day ends, at midnight UTC.",
+    )
+
+    def clean_expires(self) -> str:
+        return str(self.cleaned_data.get("expires") or DEFAULT)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        self.demand("expires_on", "Choose the date.", is_needed=cleaned.get("expires") == CUSTOM)
+        return cleaned
+
+    def requested(self, now: datetime) -> Requested:
+        """Return the time that was asked for, in the services' terms."""
+        match self.cleaned_data.get("expires"):
+            case "never":
+                return None
+            case "custom":
+                last_day = self.cleaned_data["expires_on"]
+                return datetime.combine(last_day, time.min, tzinfo=UTC) + timedelta(days=1)
+            case "default" | "keep" | None:
+                return ABSENT
+            case count:
+                return now + timedelta(days=int(count))
+
+
+class OwnerMixin(DependentForm):
+    """Who answers for the key: the person, another member, or a team by its name."""
+
+    owner = forms.ChoiceField(
+        label="Owner",
+        choices=OWNERS,
+        widget=forms.RadioSelect,
+        initial=ME,
+        help_text="Who answers for the key. A member's key may never do more than the member's role.",
+    )
+    owner_member = forms.ChoiceField(label="Member", required=False)
+    owner_team = forms.CharField(label="Team", required=False, max_length=100)
+
+    def offer_owners(self, member: Member, people: Sequence[User]) -> None:
+        """Fill in the members to choose from."""
+        self.member = member
+        self.people = {user.id: user for user in people}
+        self.select("owner_member").choices = [
+            ("", "Choose…"),
+            *[(user.id, f"{user.name} · {user.email}" if user.name else user.email) for user in people],
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        self.demand("owner_member", "Choose the member.", is_needed=cleaned.get("owner") == MEMBER)
+        self.demand("owner_team", "Name the team.", is_needed=cleaned.get("owner") == TEAM)
+        return cleaned
+
+    def chosen_owner(self) -> Owner:
+        """Return the owner in the services' terms; nobody where the choice is incomplete."""
+        match self["owner"].value():
+            case "team":
+                return Owner(team=str(self["owner_team"].value() or "").strip())
+            case "nobody":
+                return Owner()
+            case "member":
+                return Owner(member=self.people.get(str(self["owner_member"].value())))
+            case _:
+                return Owner(member=self.member.user)
+
+
+class TokenMixin(forms.Form):
+    """The one-time token of a form that mints a secret (`keys.once`)."""
+
+    token = forms.CharField(widget=forms.HiddenInput, required=False, max_length=64, initial=new_token)

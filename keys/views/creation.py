@@ -1,0 +1,83 @@
+"""New key, and the one answer that shows its secret."""
+
+from functools import partial
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpResponse
+from django.views.decorators.http import require_http_methods, require_POST
+
+from keys import access, clock, services
+from keys.callers import Caller
+from keys.errors import KeysError
+from keys.forms.creation import CreationForm, typed
+from keys.once import AlreadyDone, once
+from keys.scopes import BREAK_GLASS
+from keys.services import Created
+from keys.views import common
+from keys.words import KIND_CARDS
+from orgs.models import Project
+from orgs.requests import MemberRequest
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def key_new(request: MemberRequest) -> HttpResponse:
+    """Offer the form; create what it asks for, once, and show the secret."""
+    caller, posted = common.caller(request), request.POST if request.method == "POST" else None
+    form = CreationForm(posted, caller=caller, projects=_projects(request))
+    if form.is_bound and form.is_valid():
+        try:
+            created = _create(form, caller)
+        except AlreadyDone as done:
+            return common.already_done(request, done.key_id)
+        except KeysError as error:
+            common.attach(form, error)
+        else:
+            return common.show_secret(request, created.key, created.secret)
+    return common.answer(request, "keys/new.html", _context(form))
+
+
+@require_POST
+def key_preview(request: MemberRequest) -> HttpResponse:
+    """Say what the key of a half-filled form could do; change nothing."""
+    is_live = bool(request.htmx)
+    form = CreationForm(
+        initial=typed(request.POST),
+        caller=common.caller(request),
+        projects=_projects(request),
+        is_live=is_live,
+    )
+    if "preset" in request.POST:
+        form.apply_preset(request.POST["preset"])
+    is_stale = request.POST.get("offered_for") != form.offered_for
+    template = "keys/new.html#answer" if is_live else "keys/new.html"
+    return common.answer(request, template, _context(form) | {"is_stale": is_stale})
+
+
+def _projects(request: MemberRequest) -> list[Project]:
+    projects = access.projects_for_creation(request.member)
+    if not projects:
+        raise PermissionDenied("You may not create keys in any project.")
+    return projects
+
+
+def _create(form: CreationForm, caller: Caller) -> Created:
+    draft = form.draft(clock.now())
+    return once(
+        form.cleaned_data["token"],
+        partial(services.create_key, draft, actor=caller),
+        key_id_of=lambda created: created.key.id,
+        actor=caller,
+        organization_id=draft.project.organization_id,
+    )
+
+
+def _context(form: CreationForm) -> dict[str, Any]:
+    wants_break_glass = BREAK_GLASS in (form["scopes"].value() or ())
+    return {
+        "form": form,
+        "groups": form.scope_groups(),
+        "kind_cards": KIND_CARDS,
+        "summary": form.summary(),
+        "needs_step_up": wants_break_glass and not form.caller.has_stepped_up,
+    }
