@@ -19,6 +19,7 @@ from audit.admin_pages import AnyModelForm, ReadOnlyAdmin, RecordedAdmin, Record
 from orgs import middleware, services
 from orgs.errors import Invalid, OrgsError
 from orgs.models import Membership, Organization, Plan, User
+from orgs.roles import Role
 
 
 def actor(request: HttpRequest) -> Actor:
@@ -43,17 +44,47 @@ class ServiceAdmin(RecordedAdmin):
                 self.message_user(request, f"{found}: {refused.detail}", messages.ERROR)
         self.message_user(request, f"{changed} {done}.", messages.SUCCESS if changed else messages.WARNING)
 
+    def ask(
+        self, request: HttpRequest, about: Model, form: forms.Form, action: str, consequence: str
+    ) -> HttpResponse:
+        """Show a page with one form about one object, and what will follow from it."""
+        names = f"admin:{self.opts.app_label}_{self.opts.model_name}"
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{action}: {about}",
+            "form": form,
+            "action": action,
+            "consequence": consequence,
+            "original": about,
+            "opts": self.opts,
+            "list_url": reverse(f"{names}_changelist"),
+            "back_url": reverse(f"{names}_change", args=[about.pk]),
+        }
+        return TemplateResponse(request, "admin/single_form.html", context)
+
+
+def owner_field(*, required: bool) -> "forms.ModelChoiceField[User]":
+    """Return a field for the address of somebody with an account: a list of all would not end."""
+    return forms.ModelChoiceField(
+        User.objects.filter(is_active=True),
+        required=required,
+        to_field_name="email",
+        widget=forms.EmailInput,
+        help_text="The e-mail address of somebody with an account.",
+        error_messages={"invalid_choice": "Nobody with this address may sign in."},
+    )
+
+
+class OwnerForm(forms.Form):
+    """Who is to own an organization."""
+
+    owner = owner_field(required=True)
+
 
 class OrganizationForm(RecordedForm):
     """A tenant; its first owner only where it is made."""
 
-    owner = forms.ModelChoiceField(
-        User.objects.filter(is_active=True),
-        required=False,
-        to_field_name="email",
-        widget=forms.EmailInput,
-        help_text="The e-mail address of somebody with an account.",
-    )
+    owner = owner_field(required=False)
 
     class Meta:
         model = Organization
@@ -67,7 +98,7 @@ class OrganizationAdmin(ServiceAdmin):
     list_filter = ("plan", ("suspended_at", admin.EmptyFieldListFilter))
     search_fields = ("name", "slug", "id")
     list_select_related = ("plan",)
-    readonly_fields = ("id", "is_operator", "suspended_at", "created_at", "ledger")
+    readonly_fields = ("id", "is_operator", "suspended_at", "created_at", "owners", "ledger")
     actions = ("suspend", "resume")
 
     @override
@@ -83,6 +114,36 @@ class OrganizationAdmin(ServiceAdmin):
     def change_through_service(self, request: HttpRequest, stored: Organization, form: AnyModelForm) -> None:
         wanted = {name: form.cleaned_data[name] for name in ("name", "slug", "plan")}
         services.change_organization(stored, **wanted, actor=actor(request))
+
+    @override
+    def get_urls(self) -> list[URLPattern]:
+        page = self.admin_site.admin_view(self.owner_page)
+        return [
+            path("<str:organization_id>/owner/", page, name="orgs_organization_owner"),
+            *super().get_urls(),
+        ]
+
+    @admin.display(description="owners")
+    def owners(self, organization: Organization) -> str:
+        owners = organization.memberships.filter(role=Role.OWNER).select_related("user")
+        named = ", ".join(sorted(owner.user.email for owner in owners)) or "none"
+        url = reverse("admin:orgs_organization_owner", args=[organization.pk])
+        return format_html('{} · <a href="{}">{}</a>', named, url, "Appoint an owner")
+
+    def owner_page(self, request: HttpRequest, organization_id: str) -> HttpResponse:
+        """Appoint an owner: the operator's own first one, or of an organization that has lost its last."""
+        organization = self.get_object(request, organization_id)
+        if organization is None:
+            raise Http404
+        form = OwnerForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            try:
+                services.appoint_owner(organization, form.cleaned_data["owner"], actor=actor(request))
+            except OrgsError as refused:
+                form.add_error("owner", refused.detail)
+            else:
+                return redirect("admin:orgs_organization_change", organization.pk)
+        return self.ask(request, organization, form, "Appoint an owner", "They may do everything in it.")
 
     @admin.display(description="ledger")
     def ledger(self, organization: Organization) -> str:
@@ -213,23 +274,16 @@ class UserAdmin(ServiceAdmin):
         )
 
     def password_page(self, request: HttpRequest, user_id: str) -> HttpResponse:
-        """Set a person's password; all their sessions end."""
+        """Set a person's password."""
         user = self.get_object(request, user_id)
         if user is None:
             raise Http404
         form = PasswordForm(user, request.POST if request.method == "POST" else None)
-        if form.is_valid():
-            services.set_password(user, form.cleaned_data["password1"], actor=actor(request))
-            self.message_user(request, f"{user.email} has a new password, and is signed out everywhere.")
-            return redirect("admin:orgs_user_change", user.pk)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Set the password of {user.email}",
-            "form": form,
-            "opts": self.opts,
-            "original": user,
-        }
-        return TemplateResponse(request, "admin/user_password.html", context)
+        if not form.is_valid():
+            return self.ask(request, user, form, "Set password", "All sessions of this person end.")
+        services.set_password(user, form.cleaned_data["password1"], actor=actor(request))
+        self.message_user(request, f"{user.email} has a new password, and is signed out everywhere.")
+        return redirect("admin:orgs_user_change", user.pk)
 
     @admin.action(description="Disable: bar the chosen people from signing in")
     def disable(self, request: HttpRequest, chosen: QuerySet[User]) -> None:

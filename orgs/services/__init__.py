@@ -1,6 +1,7 @@
 """Every change to people and tenants: one function each, with its rows and its ledger entry in one transaction."""
 
 from orgs.services.environments import archive_environment, create_environment, rename_environment
+from orgs.services.founding import appoint_owner
 from orgs.services.invitations import (
     Invited,
     accept_invitation,
@@ -30,6 +31,7 @@ from orgs.services.projects import archive_project, create_project, rename_proje
 __all__ = [
     "Invited",
     "accept_invitation",
+    "appoint_owner",
     "archive_environment",
     "archive_project",
     "change_organization",

@@ -16,7 +16,8 @@ from audit.models import Entry
 from keys.models import Scope
 from orgs import services, tenancy
 from orgs.models import Membership, Organization, Plan, User
-from tests.builders import OPERATOR, PASSWORD, organization, person, signed_in, unique
+from orgs.roles import Role
+from tests.builders import OPERATOR, PASSWORD, join, organization, person, signed_in, unique
 
 SIGN_INS = ("/login", "/admin/login/?next=")
 NEW_PASSWORD = "a-staple-of-another-kind"
@@ -106,6 +107,7 @@ OTHER_URLS = {
     "ledger",
     "ledger_entry",
     "orgs_user_password",
+    "orgs_organization_owner",
 }
 
 
@@ -241,6 +243,16 @@ class TestEveryMutation:
         for action, act in (("suspend", "suspended"), ("resume", "resumed")):
             form = {"action": action, "_selected_action": [cast.acme.pk]}
             self.gains(cast, address, form, (cast.acme.id, f"organization.{act}"))
+
+    def test_owner_appointed(self, cast: Cast) -> None:
+        address = reverse("admin:orgs_organization_owner", args=[cast.acme.pk])
+        self.gains(cast, address, {"owner": cast.olga.email}, (cast.acme.id, "member.joined"))
+        vera = person("Vera")
+        join(vera, cast.acme, Role.VIEWER)
+        self.gains(cast, address, {"owner": vera.email}, (cast.acme.id, "member.role_changed"))
+        with tenancy.within(cast.acme.id):
+            owners = Membership.objects.filter(organization=cast.acme, role="owner", project=None)
+            assert {owner.user_id for owner in owners} == {cast.alice.id, cast.olga.id, vera.id}
 
     def test_the_operator_is_not_suspended(self, cast: Cast) -> None:
         form = {"action": "suspend", "_selected_action": [cast.operator_id]}
@@ -382,6 +394,12 @@ class TestErrorsAtTheForm:
     def test_bad_slug(self, cast: Cast, slug: str) -> None:
         form = {"name": "Name", "slug": slug, "plan": "standard"}
         self.refused(cast, reverse("admin:orgs_organization_add"), form, "errorlist")
+
+    def test_owner(self, cast: Cast) -> None:
+        address = reverse("admin:orgs_organization_owner", args=[cast.acme.pk])
+        self.refused(cast, address, {"owner": cast.alice.email}, "They own it already.")
+        self.refused(cast, address, {"owner": "nobody@example.com"}, "Nobody with this address")
+        self.refused(cast, address, {"owner": ""}, "required")
 
     def test_scope(self, cast: Cast) -> None:
         form = {"name": "No Scope", "kinds": ["control_plane"], "risk": "read"}
