@@ -81,7 +81,7 @@ def remove_member(membership: Membership, *, actor: Actor, entirely: bool = Fals
             owns = standing.is_owner(found.user_id, found.organization_id)
             standing.check(actor, found.organization_id, touches_owner=owns)
         all_of_them = Membership.objects.filter(organization_id=found.organization_id, user_id=found.user_id)
-        ending = list(all_of_them if entirely else [found])
+        ending = list(all_of_them.all()) if entirely else [found]
         for each in ending:
             if not _not_the_last_owner(each).delete()[0]:
                 raise LastOwner
