@@ -16,6 +16,14 @@ class EntryQuerySet(models.QuerySet["Entry"]):
         """Order as the log is read."""
         return self.order_by("-epoch", "-index")
 
+    def oldest_first(self) -> "EntryQuerySet":
+        """Order as it was written."""
+        return self.order_by("epoch", "index")
+
+    def after(self, epoch: int, index: int) -> "EntryQuerySet":
+        """Narrow to what stands after an entry."""
+        return self.filter(models.Q(epoch=epoch, index__gt=index) | models.Q(epoch__gt=epoch))
+
     def before(self, epoch: int, index: int) -> "EntryQuerySet":
         """Narrow to what stands before an entry (keyset paging)."""
         return self.filter(models.Q(epoch=epoch, index__lt=index) | models.Q(epoch__lt=epoch))
@@ -43,6 +51,11 @@ class Entry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.organization_id} {self.index} {self.act}"
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands in its organization's ledger: (epoch, index)."""
+        return self.epoch, self.index
 
     def parsed(self) -> entry_rules.ParsedEntry:
         """Return the entry that the leaf bytes hold; raises `EntryInvalid` where they are no entry."""

@@ -58,8 +58,13 @@ class Member(Actor):
 
     @property
     def reads_whole_log(self) -> bool:
-        """Whether the security log shows everything, or only the person's own actions."""
+        """Whether the security log shows everything, or at most the person's own actions."""
         return self.may(Permission.LOG_VIEW)
+
+    @property
+    def reads_own_log(self) -> bool:
+        """Whether the security log shows at least the person's own actions."""
+        return self.reads_whole_log or self.may_anywhere(Permission.LOG_VIEW_OWN)
 
 
 def grants(memberships: Sequence[Membership]) -> tuple[Grant, ...]:

@@ -1,0 +1,178 @@
+"""The only door to an organization's entries: what a member may read, else 404 for all alike."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from django.db import connection
+from django.http import Http404
+
+from audit import describe
+from audit.describe import Line
+from audit.entry import ParsedEntry
+from audit.errors import EntryInvalid
+from audit.models import Entry, EntryQuerySet, Sealed
+from audit.ports import Reader
+from audit.verify import Opening, opening_fits
+
+type Place = tuple[int, int]
+
+MOST_ACTORS: Final = 200
+# Each actor is found by one step along the index, so that a long ledger costs as little as a short one.
+ACTORS: Final = """
+    WITH RECURSIVE actors AS (
+        (SELECT actor FROM audit_entry WHERE organization_id = %(organization)s ORDER BY actor LIMIT 1)
+        UNION ALL
+        SELECT (SELECT e.actor FROM audit_entry e WHERE e.organization_id = %(organization)s AND e.actor > a.actor
+                ORDER BY e.actor LIMIT 1)
+        FROM actors a WHERE a.actor IS NOT NULL
+    )
+    SELECT a.actor, coalesce((SELECT s.value FROM audit_sealed s
+        WHERE (s.organization_id, s.epoch, s.index) = (%(organization)s, last.epoch, last.index)
+            AND s.field IN ('name', 'email') ORDER BY s.field DESC LIMIT 1), '')
+    FROM (SELECT actor FROM actors WHERE actor IS NOT NULL LIMIT %(most)s) a
+    CROSS JOIN LATERAL (SELECT e.epoch, e.index FROM audit_entry e
+        WHERE e.organization_id = %(organization)s AND e.actor = a.actor
+        ORDER BY e.epoch DESC, e.index DESC LIMIT 1) last
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedField:
+    """One sealed value of an entry: personal data. `fits` is None where nothing is there to compare any more."""
+
+    name: str
+    value: str
+    commitment: str
+    fits: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """Everything that one entry's page shows. `parsed` is None where the leaf bytes are no entry any more.
+
+    `follows` says whether the entry before it is the one that `prev` names; None where that can't be compared.
+    """
+
+    entry: Entry
+    line: Line
+    parsed: ParsedEntry | None
+    sealed: Sequence[SealedField]
+    follows: bool | None
+    previous: Place | None
+    next: Place | None
+
+
+def entries(member: Reader) -> EntryQuerySet:
+    """Return the entries that a member may read; raises `Http404` for whom the log is closed."""
+    if member.reads_whole_log:
+        return Entry.objects.of(member.organization_id)
+    if member.reads_own_log:
+        return Entry.objects.of(member.organization_id).filter(actor=member.id)
+    raise Http404
+
+
+def entries_for_target(member: Reader, target_id: str, *, limit: int = 50) -> list[Line]:
+    """Return the newest entries about one object, newest first: those that the member may read, perhaps none."""
+    if not member.reads_own_log:
+        return []
+    return lines(member, list(entries(member).filter(target=target_id).newest_first()[:limit]))
+
+
+def lines(member: Reader, found: Sequence[Entry]) -> list[Line]:
+    """Return entries that came from here as a list shows them, with the personal data that they sealed."""
+    openings = _openings(member, [entry.place for entry in found])
+    return [_line(entry, _parsed(entry), openings.get(entry.place, [])) for entry in found]
+
+
+def entry(member: Reader, place: Place) -> Detail:
+    """Return one entry with its neighbours among those that the member may read; raises `Http404`."""
+    readable = entries(member)
+    found = readable.filter(epoch=place[0], index=place[1]).first()
+    if found is None:
+        raise Http404
+    parsed = _parsed(found)
+    openings = _openings(member, [place]).get(place, [])
+    return Detail(
+        entry=found,
+        line=_line(found, parsed, openings),
+        parsed=parsed,
+        sealed=_sealed(parsed, openings),
+        follows=_follows(found, parsed),
+        previous=_place(readable.before(*place).newest_first().first()),
+        next=_place(readable.after(*place).oldest_first().first()),
+    )
+
+
+def actors(member: Reader) -> list[tuple[str, str]]:
+    """Return (id, newest name) of those who acted, at most 200, in order of id; of oneself alone where that is all."""
+    if not member.reads_whole_log:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(ACTORS, {"organization": member.organization_id, "most": MOST_ACTORS})
+        found: list[tuple[str, str]] = cursor.fetchall()
+    return found
+
+
+def _parsed(entry: Entry) -> ParsedEntry | None:
+    try:
+        return entry.parsed()
+    except EntryInvalid:
+        return None
+
+
+def _line(entry: Entry, parsed: ParsedEntry | None, openings: Iterable[Opening]) -> Line:
+    data: Mapping[str, object] = parsed.data if parsed else {}
+    return Line(
+        place=entry.place,
+        act=entry.act,
+        at=entry.at,
+        actor=entry.actor,
+        target=entry.target,
+        request_id=entry.request_id,
+        summary=describe.describe(entry.act, data),
+        name=str(data.get("name") or ""),
+        is_readable=parsed is not None,
+        openings={opening.field: opening.value for opening in openings},
+    )
+
+
+def _openings(member: Reader, places: Sequence[Place]) -> dict[Place, list[Opening]]:
+    found: dict[Place, list[Opening]] = {}
+    for epoch in {epoch for epoch, _ in places}:
+        rows = Sealed.objects.filter(
+            organization_id=member.organization_id,
+            epoch=epoch,
+            index__in=[i for e, i in places if e == epoch],
+        )
+        for row in rows.order_by("index", "field"):
+            opening = Opening(
+                epoch=epoch, index=row.index, field=row.field, salt=bytes(row.salt), value=row.value
+            )
+            found.setdefault(opening.position, []).append(opening)
+    return found
+
+
+def _sealed(parsed: ParsedEntry | None, openings: Iterable[Opening]) -> list[SealedField]:
+    by_field = {opening.field: opening for opening in openings}
+    commitments = parsed.sealed if parsed else {}
+    return [
+        SealedField(
+            name=describe.label_of(name),
+            value=opening.value if (opening := by_field.get(name)) else "",
+            commitment=commitment,
+            fits=opening_fits(opening, commitment) if opening else None,
+        )
+        for name, commitment in sorted(commitments.items())
+    ]
+
+
+def _follows(entry: Entry, parsed: ParsedEntry | None) -> bool | None:
+    if parsed is None or entry.index == 0:
+        return None
+    before = Entry.objects.of(entry.organization_id).filter(epoch=entry.epoch, index=entry.index - 1).first()
+    return before is not None and before.leaf_hash() == parsed.prev
+
+
+def _place(entry: Entry | None) -> Place | None:
+    return entry.place if entry else None
