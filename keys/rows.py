@@ -1,6 +1,6 @@
 """The rows of the Keys page: each key with all that its row says, for any number of keys in a few queries."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -38,7 +38,7 @@ class Row:
     status: Status
     state: str
     label: str
-    notes: tuple[str, ...]
+    notes: str
     scopes: tuple[RowScope, ...]
     last_used_at: datetime | None
     last_used_ip: str
@@ -125,13 +125,26 @@ def _row(key: ApiKey, member: Member, risks: Risks, *, is_rotating: bool, now: d
 
 def _standing(
     key: ApiKey, status: Status, last_used_at: datetime | None, *, is_rotating: bool, now: datetime
-) -> tuple[str, str, tuple[str, ...]]:
+) -> tuple[str, str, str]:
     """Return the state, its words ("" for the state's own), and what is said below it."""
     if status is Status.REVOKED:
         reason = RevocationReason(key.revocation_reason).label.lower()
-        return "revoked", "" if reason == "other" else f"Revoked · {reason}", ()
+        return "revoked", "" if reason == "other" else f"Revoked · {reason}", ""
     if status is Status.EXPIRED:
-        return "expired", "", ()
+        return "expired", "", ""
+    words = _marks(key, last_used_at, now)
+    if status is Status.DISABLED:
+        back = key.disabled_until and not key.is_disabled
+        return "disabled", "Disabled for a while" if back else "", _joined(words.values())
+    if is_rotating:
+        return "rotating", "", _joined(words.values())
+    first = next((badge for badge in words if badge in _STATES), None)
+    rest = _joined(text for badge, text in words.items() if badge is not first)
+    return (_STATES[first], words[first], rest) if first else ("active", "", rest)
+
+
+def _marks(key: ApiKey, last_used_at: datetime | None, now: datetime) -> dict[Badge, str]:
+    """Return the badges of a key that has not ended, in words."""
     idle = now - health.idle_since(key.created_at, last_used_at)
     words = {
         Badge.EXPIRES_SOON: "Expires soon",
@@ -139,11 +152,11 @@ def _standing(
         Badge.NEVER_USED: "Never used",
         Badge.NO_EXPIRY: "No expiry",
     }
-    badges = health.badges(
+    found = health.badges(
         created_at=key.created_at, expires_at=key.expires_at, last_used_at=last_used_at, now=now
     )
-    if status is Status.DISABLED or is_rotating:
-        return "disabled" if status is Status.DISABLED else "rotating", "", tuple(words[b] for b in badges)
-    first = next((badge for badge in badges if badge in _STATES), None)
-    rest = tuple(words[badge] for badge in badges if badge is not first)
-    return (_STATES[first], words[first], rest) if first else ("active", "", rest)
+    return {badge: words[badge] for badge in found}
+
+
+def _joined(words: Iterable[str]) -> str:
+    return " · ".join(words).capitalize()

@@ -193,7 +193,7 @@ def _asking(
         "act": act,
         "action": request.POST["action"],
         "back": Listing.of_text(request.POST.get("back", "")),
-        "busy": count(len(busy)) if busy else "",
+        "busy": len(busy),
         "counted": count(len(keys)),
         "form": form,
         "ids": [key.id for key in keys],

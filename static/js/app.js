@@ -199,7 +199,13 @@ function failed(text) {
   $("#messages")?.replaceChildren(note);
 }
 
+// A choice in a menu closes it, and the swap replaces it: the keyboard goes on at the menu's new button
+let returnTo = "";
+on("htmx:beforeRequest", (event) => {
+  returnTo = event.target.closest("details.menu")?.querySelector("summary").id ?? event.target.id;
+});
 on("htmx:afterSettle", (event) => {
+  if (returnTo && document.activeElement === document.body) document.getElementById(returnTo)?.focus({ preventScroll: true });
   notBusy();
   refreshTimes();
   countRows();
