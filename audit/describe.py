@@ -14,11 +14,19 @@ LONGEST: Final = 240
 MINUS: Final = "\N{MINUS SIGN}"
 MOST_FACTS: Final = 4
 MOST_ITEMS: Final = 3
-ELSEWHERE: Final = frozenset({"target", "request_id", "name", "before", "after", "vkey"})
+ELSEWHERE: Final = frozenset({"target", "request_id", "name", "before", "after"})
+FIRST: Final = ("reason", "role", "mode", "method")
+OPAQUE: Final = re.compile(r"[a-z]{3}_[a-z2-7]{20}|.{65,}")
 TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\.\d{3}Z")
 # What a name of a fact or field means, where taking its underscores out does not say it.
 WORDS: Final = {
     "allowed_ips": "IP ranges",
+    "email": "e-mail",
+    "expires_at": "expiry",
+    "ip": "IP address",
+    "member_email": "member: e-mail",
+    "user_email": "person: e-mail",
+    "user_name": "person: name",
     "may_rotate_itself": "may rotate itself",
     "old_accepted_until": "old secret until",
     "rotation_interval_days": "days between rotations",
@@ -121,13 +129,18 @@ class Line:
 
 def describe(act: str, data: Mapping[str, Any]) -> str:
     """Return one line in plain words of what an act did, at most 240 characters, without the name of its target."""
-    parts = [_told(change) for change in changes(data)]
-    parts += [f"{label}: {value}" for label, value in facts(data)]
+    told = dict(data)
+    versions = told.pop("old_version", None), told.pop("new_version", None)
+    parts = [_told(change, act) for change in changes(data)]
+    parts += [
+        f"{label_of(name)}: {value}" for name, value in sorted(_facts(told), key=_by_weight) if _says(value)
+    ]
+    if None not in versions:
+        parts.append(f"version {versions[0]} → {versions[1]}")
     shown = parts[:MOST_FACTS]
     if len(parts) > MOST_FACTS:
         shown.append(f"and {len(parts) - MOST_FACTS} more")
-    what = happened(act)
-    line = f"{what}: {', '.join(shown)}" if shown else what
+    line = " · ".join([happened(act), *shown])
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
@@ -152,10 +165,7 @@ def changes(data: Mapping[str, Any]) -> list[Change]:
 
 def facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the other members of `data` as (label, value), without those that say nothing."""
-    found = [
-        (label_of(name), _joined(_values(value))) for name, value in data.items() if name not in ELSEWHERE
-    ]
-    return [(label, value) for label, value in found if value]
+    return [(label_of(name), value) for name, value in _facts(data)]
 
 
 def label_of(name: str) -> str:
@@ -163,13 +173,30 @@ def label_of(name: str) -> str:
     return WORDS.get(name, name.replace("_", " ").removeprefix("is "))
 
 
-def _told(change: Change) -> str:
+def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [(name, _joined(_values(value))) for name, value in data.items() if name not in ELSEWHERE]
+    return [(name, value) for name, value in found if value]
+
+
+def _by_weight(fact: tuple[str, str]) -> int:
+    return FIRST.index(fact[0]) if fact[0] in FIRST else len(FIRST)
+
+
+def _says(value: str) -> bool:
+    """Whether a value tells a reader of a list anything: ids and keys do not."""
+    return OPAQUE.fullmatch(value) is None
+
+
+def _told(change: Change, act: str) -> str:
     if change.before is None:
-        return f"{change.label} {_joined(change.after)}"
+        return f"{change.label}: {_joined(change.after)}"
     if len(change.before) <= 1 and len(change.after) <= 1:
-        return f"{change.label} {_joined(change.before) or 'none'} → {_joined(change.after) or 'none'}"
+        return f"{change.label}: {_joined(change.before) or 'none'} → {_joined(change.after) or 'none'}"
     gone, new = _joined(change.gone), _joined(change.new)
-    return " ".join([change.label, *([f"{MINUS} {gone}"] if gone else []), *([f"+ {new}"] if new else [])])
+    label = "" if act.endswith(f".{change.label}_changed") else change.label
+    return " ".join(
+        [*([label] if label else []), *([f"{MINUS} {gone}"] if gone else []), *([f"+ {new}"] if new else [])]
+    )
 
 
 def _members(value: Any) -> Mapping[str, Any]:

@@ -41,6 +41,7 @@ class LogFilter(forms.Form):
     who = forms.CharField(required=False, max_length=64, widget=forms.Select(attrs=SELECT))
     act = forms.ChoiceField(
         required=False,
+        label="Action",
         choices=[
             ("", "Any action"),
             *(
@@ -109,14 +110,14 @@ class LogFilter(forms.Form):
     def menus(self, *, with_actors: bool = True) -> list[Menu]:
         """Return the filters as the bar above the rows shows them."""
         chosen = self.chosen
-        period = " to ".join([chosen.get("since", "…"), chosen.get("until", "…")])
-        dated = "since" in chosen or "until" in chosen
+        since, until = chosen.get("since", ""), chosen.get("until", "")
+        period = " ".join([*([f"from {since}"] if since else []), *([f"to {until}"] if until else [])])
         who = chosen.get("who", "")
         found = [
             self._menu("Who", self.names.get(who) or who, "who"),
             self._menu("Action", chosen.get("act", ""), "act"),
             self._menu("What", chosen.get("target", ""), "target"),
-            self._menu("When", period if dated else "", "since", "until"),
+            self._menu("When", period, "since", "until"),
             self._menu("Request", chosen.get("request", ""), "request"),
         ]
         return found if with_actors else found[1:]
