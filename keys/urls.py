@@ -1,1 +1,41 @@
-urlpatterns: list = []
+from django.urls import path, register_converter
+
+from keys.views import bulk, creation, detail, listing, revocation, rotation, settings
+
+
+class KeyIdConverter:
+    """The id of a key: nothing else reaches the database, and no other path is taken for a key."""
+
+    regex = "key_[a-z2-7]{20}"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(KeyIdConverter, "key")
+
+app_name = "keys"
+urlpatterns = [
+    path("", listing.key_list, name="list"),
+    path("keys/search", listing.key_search, name="search"),
+    path("keys/bulk", bulk.keys_bulk, name="bulk"),
+    path("keys.csv", listing.keys_csv, name="csv"),
+    path("keys/new", creation.key_new, name="new"),
+    path("keys/new/preview", creation.key_preview, name="preview"),
+    path("keys/<key:key_id>", detail.key_detail, name="detail"),
+    path("keys/<key:key_id>/access", detail.key_access, name="access"),
+    path("keys/<key:key_id>/edit", detail.key_edit, name="edit"),
+    path("keys/<key:key_id>/edit/scopes", detail.key_edit_scopes, name="edit_scopes"),
+    path("keys/<key:key_id>/edit/limits", detail.key_edit_limits, name="edit_limits"),
+    path("keys/<key:key_id>/edit/rotation", detail.key_edit_rotation, name="edit_rotation"),
+    path("keys/<key:key_id>/rotate", rotation.key_rotate, name="rotate"),
+    path("keys/<key:key_id>/rotate/preview", rotation.key_rotate_preview, name="rotate_preview"),
+    path("keys/<key:key_id>/revoke", revocation.key_revoke, name="revoke"),
+    path("keys/<key:key_id>/disable", revocation.key_disable, name="disable"),
+    path("keys/<key:key_id>/enable", revocation.key_enable, name="enable"),
+    path("settings/policies", settings.policies, name="policies"),
+    path("settings/scopes", settings.scopes, name="scopes"),
+]

@@ -45,7 +45,7 @@ def _add(form: forms.Form, error: KeysError) -> None:
     field, _, index = error.field.partition("[")
     field, _, part = field.partition(".")
     place = f"Line {int(index.rstrip(']')) + 1}: " if index else f"{part}: " if part else ""
-    names = {"expires_at": "expires"}
+    names = {"expires_at": "expires", "grace_seconds": "amount"}
     name = names.get(field, field)
     form.add_error(name if name in form.fields else None, f"{place}{error.detail}")
 

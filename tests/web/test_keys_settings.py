@@ -1,0 +1,123 @@
+"""Policies, and the scopes in use."""
+
+import pytest
+
+from keys.services.common import policy_of
+from orgs import tenancy
+from orgs.roles import Role
+from tests import builders, key_builders
+from tests.key_builders import entries
+
+
+@pytest.fixture(scope="module")
+def cast(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        key_builders.catalogue()
+        return builders.cast()
+
+
+@pytest.fixture
+def alice(cast):
+    return builders.signed_in(cast.alice)
+
+
+def policy(cast):
+    with tenancy.within(cast.acme.id):
+        return policy_of(cast.acme.id)
+
+
+def shown(client):
+    """Return what the form sends as it came."""
+    form = client.get("/settings/policies").context["form"]
+    values = {name: form[name].value() for name in form.fields}
+    return {name: "on" if value is True else value for name, value in values.items() if value is not False}
+
+
+class TestPolicies:
+    @pytest.mark.parametrize("who", ["alice", "anna"])
+    def test_owners_and_admins_change_it_with_one_entry(self, cast, who):
+        client, before = builders.signed_in(getattr(cast, who)), entries(cast.acme)
+        days = 10 if who == "alice" else 20
+        response = client.post("/settings/policies", {**shown(client), "service_max_days": days})
+        assert (response.status_code, response["Location"]) == (303, "/settings/policies")
+        assert policy(cast).service_max_days == days
+        (gained,) = entries(cast.acme)[len(before) :]
+        assert (gained["act"], gained["data"]["after"]) == ("policy.changed", {"service_max_days": days})
+
+    def test_the_form_as_it_came_records_nothing(self, alice, cast):
+        before = entries(cast.acme)
+        assert alice.post("/settings/policies", shown(alice)).status_code == 303
+        assert entries(cast.acme) == before
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"service_max_days": "31"}, "service_max_days"),
+            (
+                {"control_plane_default_days": "200", "control_plane_max_days": "100"},
+                "control_plane_default_days",
+            ),
+            ({"ingestion_max_days": "366"}, "ingestion_max_days"),
+            ({"self_rotation_max_days": "0"}, "self_rotation_max_days"),
+            ({"leaver_action": "nothing"}, "leaver_action"),
+            ({"leaver_action": "hand_over", "leaver_team": ""}, "leaver_team"),
+        ],
+    )
+    def test_an_error_stands_at_its_field(self, alice, cast, changes, field):
+        before = entries(cast.acme)
+        response = alice.post("/settings/policies", {**shown(alice), **changes})
+        assert response.status_code == 422
+        assert list(response.context["form"].errors) == [field]
+        assert entries(cast.acme) == before
+
+    @pytest.mark.parametrize("who", ["bob", "carol", "vera"])
+    def test_others_are_refused(self, cast, who):
+        client, before = builders.signed_in(getattr(cast, who)), entries(cast.acme)
+        assert client.get("/settings/policies").status_code == 403
+        assert client.post("/settings/policies", {}).status_code == 403
+        assert entries(cast.acme) == before
+
+    def test_an_admin_of_a_project_is_no_admin_of_all(self, cast):
+        person, below = builders.person("Pia"), builders.project(builders.root(cast.acme))
+        builders.join(person, cast.acme, Role.ADMIN, below)
+        assert builders.signed_in(person).get("/settings/policies").status_code == 403
+
+    def test_other_methods_are_refused(self, alice):
+        assert alice.delete("/settings/policies").status_code == 405
+
+
+class TestScopesInUse:
+    def counts(self, client):
+        groups = client.get("/settings/scopes").context["groups"]
+        return {row.scope.name: row.keys for group in groups for row in group.scopes}
+
+    def test_counts_running_keys_alone(self, cast):
+        owner = builders.person("Una")
+        where = builders.organization("Counted", owner=owner)
+        client = builders.signed_in(owner)
+        kept = key_builders.create(where, owner, scopes=["incidents:read", "incidents:write"]).key
+        gone = key_builders.create(where, owner).key
+        assert self.counts(client)["incidents:read"] == 2
+        client.post(f"/keys/{gone.id}/revoke", {"reason": "unused"})
+        found = self.counts(client)
+        assert (found["incidents:read"], found["incidents:write"], found["admin:projects"]) == (1, 1, 0)
+        assert kept.organization_id == where.id
+
+    def test_of_ones_own_projects(self, cast, alice):
+        person, below = builders.person("Pol"), builders.project(builders.root(cast.acme))
+        builders.join(person, cast.acme, Role.VIEWER, below)
+        key_builders.create(cast.acme, cast.alice)
+        key_builders.create(cast.acme, cast.alice, project=below)
+        assert self.counts(builders.signed_in(person))["incidents:read"] == 1
+        assert self.counts(alice)["incidents:read"] == 2
+
+    def test_links_to_the_keys(self, cast, alice):
+        key_builders.create(cast.acme, cast.alice)
+        assert "/?scope=incidents%3Aread" in alice.get("/settings/scopes").content.decode()
+
+    @pytest.mark.parametrize("who", ["bob", "carol", "vera"])
+    def test_everybody_in_the_organization_reads_it(self, cast, who):
+        assert builders.signed_in(getattr(cast, who)).get("/settings/scopes").status_code == 200
+
+    def test_other_methods_are_refused(self, alice):
+        assert alice.post("/settings/scopes").status_code == 405
