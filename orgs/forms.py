@@ -164,6 +164,12 @@ class EnvironmentForm(forms.Form):
         help_text="Marked in its own colour, and the policies for production hold. Live only; fixed for ever.",
     )
 
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if values.get("is_production") and values.get("mode") == Environment.Mode.TEST:
+            self.add_error("is_production", "Production is always live.")
+        return values
+
 
 class EnvironmentNameForm(forms.Form):
     name = NameField()
