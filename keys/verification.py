@@ -166,7 +166,7 @@ def _record(row: Mapping[str, Any]) -> verdict.Record:
         project_id=row["project_id"],
         networks=tuple(row["allowed_ips"]),
         scopes=tuple(row["scopes"]),
-        layers=tuple(_json(row["layers"]) or ()),
+        layers=tuple(decoded(row["layers"]) or ()),
         risks=catalogue.risks(catalogue.load(DATABASE)),
         ceiling=_ceiling(row),
     )
@@ -175,7 +175,7 @@ def _record(row: Mapping[str, Any]) -> verdict.Record:
 def _ceiling(row: Mapping[str, Any]) -> frozenset[Any] | None:
     if row["owner_user_id"] is None:
         return None
-    return ceiling(highest(Role(role) for role in _json(row["roles"]) or ()))
+    return ceiling(highest(Role(role) for role in decoded(row["roles"]) or ()))
 
 
 def _requested_project(
@@ -189,10 +189,10 @@ def _requested_project(
         found = cursor.fetchone()
     if found is None:
         return (), ()
-    return tuple(found[0].strip("/").split("/")), tuple(_json(found[1]))
+    return tuple(found[0].strip("/").split("/")), tuple(decoded(found[1]))
 
 
-def _json(value: Any) -> Any:
+def decoded(value: Any) -> Any:
     """Decode jsonb, which Django leaves as text for its own fields to read."""
     return json.loads(value) if isinstance(value, str) else value
 
