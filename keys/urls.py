@@ -26,6 +26,7 @@ urlpatterns = [
     path("keys/new", creation.key_new, name="new"),
     path("keys/new/preview", creation.key_preview, name="preview"),
     path("keys/<key:key_id>", detail.key_detail, name="detail"),
+    path("keys/<key:key_id>/activity", detail.key_activity, name="activity"),
     path("keys/<key:key_id>/access", detail.key_access, name="access"),
     path("keys/<key:key_id>/edit", detail.key_edit, name="edit"),
     path("keys/<key:key_id>/edit/scopes", detail.key_edit_scopes, name="edit_scopes"),

@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import messages
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from audit import access as log
 from keys import access, clock, effective, history, rows, services
 from keys.errors import Conflict, Forbidden, KeysError, NameTaken
 from keys.forms.detail import DetailsForm, EditForm, LimitsForm, RotationForm, ScopesForm
@@ -15,6 +16,8 @@ from keys.models import ApiKey
 from keys.views import common
 from orgs.answers import see_other
 from orgs.requests import MemberRequest
+
+MOST_ENTRIES: Final = 50
 
 
 @require_safe
@@ -41,6 +44,21 @@ def overview(
         "revoker": history.names_of([key.revoked_by]).get(key.revoked_by, key.revoked_by),
     }
     return common.answer(request, "keys/detail.html", context, status=status)
+
+
+@require_safe
+def key_activity(request: MemberRequest, key_id: str) -> HttpResponse:
+    """Show the key's entries in the ledger, as far as the person reads it."""
+    key = access.key(request.member, key_id)
+    lines = log.entries_for_target(request.member, key.id, limit=MOST_ENTRIES)
+    context = {
+        **header(request, key, clock.now()),
+        "tab": "activity",
+        "lines": lines,
+        "is_cut": len(lines) == MOST_ENTRIES,
+        "sees_all": request.member.reads_whole_log,
+    }
+    return common.answer(request, "keys/activity.html", context)
 
 
 @require_safe

@@ -33,7 +33,7 @@ def key(cast):
     return key_builders.create(cast.acme, cast.alice).key
 
 
-READING = ["", "/access"]
+READING = ["", "/access", "/activity"]
 EDITS = {
     "/edit": {"name": "renamed", "owner": "me"},
     "/edit/scopes": {"scopes": ["incidents:read", "incidents:write"]},
@@ -175,6 +175,26 @@ class TestEffectivePermissions:
     def test_a_teams_key_is_narrowed_by_no_role(self, alice, key):
         response = alice.get(f"/keys/{key.id}/access")
         assert all(row.role_allows for row in response.context["scope_rows"])
+
+
+class TestActivity:
+    def acts(self, client, key):
+        return [line.act for line in client.get(f"/keys/{key.id}/activity").context["lines"]]
+
+    def test_shows_the_entries_of_this_key_alone(self, alice, cast, key):
+        key_builders.create(cast.acme, cast.alice)
+        alice.post(f"/keys/{key.id}/edit/scopes", {"scopes": ["incidents:write"]})
+        assert self.acts(alice, key) == ["key.scopes_changed", "key.created"]
+        assert self.acts(builders.signed_in(cast.carol), key) == ["key.scopes_changed", "key.created"]
+
+    def test_a_developer_sees_their_own_part(self, cast, key):
+        bob = builders.signed_in(cast.bob)
+        assert self.acts(bob, key) == []
+        bob.post(f"/keys/{key.id}/disable")
+        assert self.acts(bob, key) == ["key.disabled"]
+
+    def test_a_viewer_sees_none(self, cast, key):
+        assert self.acts(builders.signed_in(cast.vera), key) == []
 
 
 class TestEdit:

@@ -1,0 +1,44 @@
+"""What keys answer to organizations: what becomes of a leaver's keys, and which keys stand in the way.
+
+Registered in `orgs.ports` by `KeysConfig.ready`; each runs inside the caller's transaction.
+"""
+
+from keys import clock
+from keys.models import ApiKey
+from keys.models.policy import LeaverAction
+from keys.services import settle_keys_of_leaver
+from keys.services.common import policy_of
+from orgs import ports
+from orgs.models import Environment, Project
+
+
+def register() -> None:
+    """Fill the ports that keys answer."""
+    ports.on_member_leaving.append(settle_keys_of_leaver)
+    ports.tell_member_leaving.append(tell_leaving)
+    ports.on_archiving.append(working_keys_at)
+
+
+def tell_leaving(organization_id: str, user_id: str) -> str:
+    """Return in one sentence what `settle_keys_of_leaver` would do; "" where there are no keys to settle."""
+    keys = ApiKey.objects.of(organization_id).not_ended(clock.now()).filter(owner_user_id=user_id)
+    count = keys.count()
+    if not count:
+        return ""
+    policy = policy_of(organization_id)
+    subject, verb = ("Their key", "is") if count == 1 else (f"Their {count} keys", "are")
+    match LeaverAction(policy.leaver_action):
+        case LeaverAction.DISABLE:
+            return f"{subject} {verb} disabled."
+        case LeaverAction.REVOKE:
+            return f"{subject} {verb} revoked, for good."
+        case LeaverAction.HAND_OVER:
+            return f"{subject} {verb} handed to {policy.leaver_team}."
+
+
+def working_keys_at(place: Project | Environment) -> int:
+    """Return how many keys of an environment, or of a project and all below it, have not ended."""
+    keys = ApiKey.objects.of(place.organization_id).not_ended(clock.now())
+    if isinstance(place, Environment):
+        return keys.filter(environment=place).count()
+    return keys.filter(project__path__startswith=place.path).count()
