@@ -283,6 +283,16 @@ class TestInviteMember:
             services.invite_member("o@example.com", Role.OWNER, actor=cast.member(cast.anna))
         assert services.invite_member("o@example.com", Role.OWNER, actor=cast.member(cast.alice))
 
+    def test_nobody_is_invited_to_own_a_project(self, cast):
+        with pytest.raises(Invalid) as refused:
+            services.invite_member(
+                "o@example.com",
+                Role.OWNER,
+                actor=cast.member(cast.alice),
+                project=builders.root(cast.acme),
+            )
+        assert refused.value.field == "role"
+
     @pytest.mark.parametrize("who", ["bob", "carol", "vera"])
     def test_others_invite_nobody(self, cast, who):
         with builders.gains(cast.acme.id), pytest.raises(Forbidden):

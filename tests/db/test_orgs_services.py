@@ -159,6 +159,27 @@ class TestOrganizations:
         assert Plan.objects.get(pk=slug).description == "More."
 
 
+class TestWhatIsNoMore:
+    def test_a_plan_a_person_an_organization(self):
+        with pytest.raises(Gone):
+            services.change_plan(Plan(slug="none"), actor=builders.OPERATOR, name="None", description="")
+        with pytest.raises(Gone):
+            services.change_staff(
+                User(id="usr_none"), actor=builders.OPERATOR, is_superuser=True, staff_role=""
+            )
+        with pytest.raises(Gone):
+            services.change_organization(
+                Organization(id=builders.new_id("org")), actor=builders.OPERATOR, name="N", slug="n"
+            )
+
+    def test_a_constraint_without_words_is_a_bug(self, alice):
+        """Not something to tell a person: an unknown plan never comes from a form."""
+        with pytest.raises(IntegrityError):
+            services.create_organization(
+                "N", actor=builders.OPERATOR, slug=builders.unique("n"), plan=Plan(slug="none")
+            )
+
+
 class TestProjects:
     def test_creating(self, acme, actor):
         root = builders.root(acme)
@@ -193,6 +214,7 @@ class TestProjects:
         beside = services.create_project(root, "Web site", actor=actor)
         with builders.gains(acme.id, "project.changed") as gained:
             assert services.rename_project(web, "Front", actor=actor)
+            assert not services.rename_project(web, "Front", actor=actor)
         with tenancy.within(acme.id):
             labels = dict(Project.objects.values_list("id", "label_path"))
         assert labels[web.id] == "Acme / Front"

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from orgs import ports, services, tenancy
 from orgs.models import Environment, Membership, Project
@@ -275,6 +276,31 @@ class TestMembers:
             assert client.post(f"/settings/members/{kims.id}/remove").status_code == 303
         assert client.post(f"/settings/members/{kims.id}/remove").status_code == 404
 
+    def test_an_owner_of_a_project_is_no_choice(self, cast):
+        form = {"email": "p@example.com", "role": "owner", "project": builders.root(cast.acme).id}
+        with builders.gains(cast.acme.id):
+            response = builders.signed_in(cast.alice).post("/settings/members/invite", form)
+        assert list(response.context["form"].errors) == ["role"]
+
+    @pytest.mark.parametrize("act", ["change_role", "remove_member"])
+    def test_what_somebody_else_ended_meanwhile_leads_back(self, cast, monkeypatch, act):
+        """Between finding the membership and locking the organization, which no client can time."""
+        kim = builders.person("Kim")
+        kims = builders.join(kim, cast.acme, Role.VIEWER)
+        real = getattr(services, act)
+
+        def late(membership, *args, **kwargs):
+            Membership.objects.filter(pk=membership.pk).delete()
+            return real(membership, *args, **kwargs)
+
+        monkeypatch.setattr(services, act, late)
+        client = builders.signed_in(cast.alice)
+        path = f"/settings/members/{kims.id}" + ("/remove" if act == "remove_member" else "")
+        with builders.gains(cast.acme.id):
+            response = client.post(path, {"role": "auditor", "entirely": "on"}, follow=True)
+        assert response.redirect_chain == [("/settings/members", 303)]
+        assert "in the meantime" in response.content.decode()
+
     def test_withdrawing(self, cast):
         invited = services.invite_member("gone@example.com", Role.VIEWER, actor=cast.member(cast.alice))
         client = builders.signed_in(cast.anna)
@@ -314,6 +340,23 @@ class TestProjects:
         assert web.archived_at is not None
         assert client.get(f"/settings/projects/{web.id}/rename").status_code == 404
         assert web.id not in client.get("/settings/projects").content.decode()
+
+    def test_what_was_archived_meanwhile_says_so(self, own, monkeypatch):
+        where, client, web = own
+        for name, page in (("rename_project", "rename"), ("set_project_scopes", "scopes")):
+            real = getattr(services, name)
+
+            def late(project, *args, real=real, **kwargs):
+                Project.objects.filter(pk=project.pk).update(archived_at=timezone.now())
+                try:
+                    return real(project, *args, **kwargs)
+                finally:
+                    Project.objects.filter(pk=project.pk).update(archived_at=None)
+
+            monkeypatch.setattr(services, name, late)
+            with builders.gains(where.id):
+                response = client.post(f"/settings/projects/{web.id}/{page}", {"name": "Late", "narrows": ""})
+            assert "in the meantime" in response.content.decode()
 
     def test_no_narrowing_is_none_and_an_empty_list_is_nothing(self, own):
         where, client, web = own
