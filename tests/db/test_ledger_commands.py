@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from audit import checks, ledger
+from audit.management.commands import ledger as ledger_command
 from orgs import ids
 from tests import cluster, ledgers
 
@@ -45,6 +46,23 @@ class TestVerify:
         with pytest.raises(CommandError, match="DATABASE_NOTARY_URL is not set") as caught:
             run("ledger", "verify")
         assert caught.value.returncode == 2
+
+    def test_a_database_that_refuses(self):
+        organization_id = ledgers.new(2)
+        with ledgers.superuser() as superuser:
+            superuser.execute("REVOKE SELECT ON audit_head FROM keystead_notary")
+            try:
+                with pytest.raises(CommandError, match="can't be read: permission denied") as caught:
+                    run("ledger", "verify", organization=organization_id)
+            finally:
+                superuser.execute("GRANT SELECT ON audit_head TO keystead_notary")
+        assert caught.value.returncode == 2
+
+    def test_a_long_one_says_how_far_it_is(self, monkeypatch):
+        monkeypatch.setattr(ledger_command, "PROGRESS_SECONDS", -1)
+        organization_id, err = ledgers.new(3), io.StringIO()
+        call_command("ledger", "verify", organization=organization_id, stdout=io.StringIO(), stderr=err)
+        assert f"{organization_id}  2 entries …" in err.getvalue()
 
 
 class TestNotaryInit:

@@ -154,6 +154,12 @@ class TestEntries:
         ledger.change(index, leaf=built)
         assert ledger.fault() == (Fault.ALTERED, index)
 
+    def test_a_changed_prev_before_bytes_that_are_no_entry(self):
+        ledger = Ledger()
+        ledger.change(3, leaf=leaf(3, bytes(32), sealed=entry.parse(ledger.rows[3].leaf).sealed))
+        ledger.change(4, leaf=b"")
+        assert ledger.fault() == (Fault.ALTERED, 3)
+
     def test_a_changed_index(self):
         ledger = Ledger()
         ledger.change_leaf(3, b'"i":3', b'"i":5')
