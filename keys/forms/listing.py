@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
+from django.core.exceptions import SuspiciousOperation
 from django.http import QueryDict
 from django.urls import reverse
 
@@ -84,11 +85,12 @@ class Listing:
     @classmethod
     def of(cls, given: QueryDict) -> Self:
         """Read an address's query."""
-        had_secret = any(
+        typed = given.get("q", "")
+        had_secret = is_secret_like(typed) or any(
             secret.redact(text) != text for _, texts in given.lists() for text in texts
-        ) or is_secret_like(given.get("q", ""))
+        )
         read = {name: _read(name, given.get(name, "")) for name in _CHECKS}
-        read["q"] = _read("q", search_text(given.get("q", "")))
+        read["q"] = "" if is_secret_like(typed) else _read("q", search_text(typed))
         tags = tuple(dict.fromkeys(tag for text in given.getlist("tag") if (tag := _tag(text))))
         return cls(
             **{name: value for name, value in read.items() if value},
@@ -101,7 +103,7 @@ class Listing:
         """Read a query that a form carried along."""
         try:
             return cls.of(QueryDict(text[:4_000]))
-        except ValueError:  # too many fields, or no text at all
+        except SuspiciousOperation:  # too many fields
             return cls()
 
     def query(self) -> list[tuple[str, str]]:

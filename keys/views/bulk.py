@@ -17,6 +17,7 @@ from keys.callers import Caller
 from keys.errors import StateForbids
 from keys.forms.bulk import FOR_A_WHILE, DisableForm, EnableForm, OwnerForm, RevokeForm, TagForm
 from keys.forms.listing import Listing
+from keys.listing import ID
 from keys.models import ApiKey
 from keys.services import Changes, Outcome
 from keys.views.common import answer, caller
@@ -151,7 +152,8 @@ def keys_bulk(request: MemberRequest) -> HttpResponseBase:
     ids = sorted(set(request.POST.getlist("key")))
     is_sent = "confirmed" in request.POST
     complaint = _complaint(act, ids)
-    keys = access.keys_for_change(request.member, ids, is_locked=is_sent) if not complaint else []
+    possible = [] if complaint else [key_id for key_id in ids if ID.fullmatch(key_id)]
+    keys = access.keys_for_change(request.member, possible, is_locked=is_sent)
     if act is None or not keys:
         messages.warning(request, complaint or "None of the chosen keys is one that you may change.")
         return see_other(back)

@@ -2,9 +2,10 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from io import TextIOWrapper
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 from django.contrib import messages
 from django.http import FileResponse, Http404, HttpResponse, HttpResponseBase
@@ -113,25 +114,31 @@ def keys_csv(request: MemberRequest) -> HttpResponseBase:
 @step_up_required
 def _export(request: MemberRequest, view: Listing) -> HttpResponseBase:
     now = clock.now()
-    file = tempfile.SpooledTemporaryFile(SPOOLED_BYTES)  # noqa: SIM115 - the response closes it
-    text = TextIOWrapper(file, encoding="utf-8", newline="")
     try:
-        services.export_keys(
-            _cells(request.member, view, now),
-            text,
-            header=COLUMNS,
-            filters=_told(view),
-            actor=request.member,
-        )
+        file = _written(request.member, view, now)
     except Invalid as error:
         messages.warning(request, error.detail)
         return see_other(view.url())
-    text.detach()
-    file.seek(0)
     response = FileResponse(file, as_attachment=True, filename=f"keys-{now:%Y-%m-%d}.csv")
     response["Content-Type"] = "text/csv; charset=utf-8"
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _written(member: Member, view: Listing, now: datetime) -> IO[bytes]:
+    """Return the export as a file without a name, at its start; what reads it closes it."""
+    with ExitStack() as opened:
+        file = opened.enter_context(tempfile.SpooledTemporaryFile(SPOOLED_BYTES))
+        text = TextIOWrapper(cast(IO[bytes], file), encoding="utf-8", newline="")
+        try:
+            services.export_keys(
+                _cells(member, view, now), text, header=COLUMNS, filters=_told(view), actor=member
+            )
+        finally:
+            text.detach()
+        file.seek(0)
+        opened.pop_all()
+    return file
 
 
 def _told(view: Listing) -> dict[str, str]:
