@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -223,24 +223,24 @@ def _name(value: Any) -> str:
 
 
 _ORDERS: Final = {
-    "created_at": {"value": F("created_at"), "id": "id", "read": lambda key: key.created_at, "parse": _time},
-    "name": {"value": F("name"), "id": "id", "read": lambda key: key.name, "parse": _name},
-    "expires_at": {
-        "value": F("expires_at"),
-        "id": "id",
-        "read": lambda key: key.expires_at,
-        "parse": _time,
-        "present": Q(expires_at__isnull=False),
-        "empty": Q(expires_at__isnull=True),
-    },
-    "last_used_at": {
-        "value": last_used("use__"),
-        "id": "use__key_id",
-        "read": lambda key: key.use.last_used_at,
-        "parse": _time,
-        "present": GreaterThan(last_used("use__"), NEVER),
-        "empty": Exact(last_used("use__"), NEVER),
-    },
+    "created_at": _Order(value=F("created_at"), id="id", read=lambda key: key.created_at, parse=_time),
+    "name": _Order(value=F("name"), id="id", read=lambda key: key.name, parse=_name),
+    "expires_at": _Order(
+        value=F("expires_at"),
+        id="id",
+        read=lambda key: key.expires_at,
+        parse=_time,
+        present=Q(expires_at__isnull=False),
+        empty=Q(expires_at__isnull=True),
+    ),
+    "last_used_at": _Order(
+        value=last_used("use__"),
+        id="use__key_id",
+        read=lambda key: key.use.last_used_at,
+        parse=_time,
+        present=GreaterThan(last_used("use__"), NEVER),
+        empty=Exact(last_used("use__"), NEVER),
+    ),
 }
 SORTS: Final = tuple(sign + name for name in _ORDERS for sign in ("", "-"))
 
@@ -248,7 +248,7 @@ SORTS: Final = tuple(sign + name for name in _ORDERS for sign in ("", "-"))
 def _order(sort: str) -> _Order:
     if sort not in SORTS:
         raise Invalid(f"A sort is one of {', '.join(SORTS)}.", field="sort")
-    return _Order(**_ORDERS[sort.lstrip("-")], falls=sort.startswith("-"))
+    return replace(_ORDERS[sort.lstrip("-")], falls=sort.startswith("-"))
 
 
 def _joined(queryset: ApiKeyQuerySet, filters: Filters) -> ApiKeyQuerySet:

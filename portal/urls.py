@@ -12,6 +12,7 @@ urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),
+    path("v1/", include("keys.api.urls")),
     path("", include("orgs.urls")),
     path("", include("audit.urls")),
     path("", include("keys.urls")),

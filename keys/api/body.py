@@ -1,0 +1,43 @@
+"""Reading a JSON body strictly: what two parsers could read in two ways is refused."""
+
+import json
+from http import HTTPStatus
+from typing import Any, Final, NoReturn
+
+from django.http import HttpRequest
+from ninja.parser import Parser
+
+from keys.api.problems import Problem, unreadable
+
+JSON: Final = "application/json"
+
+
+class StrictParser(Parser):
+    """JSON as RFC 8259 has it, in UTF-8, each member once; ninja turns the `Problem` into the answer."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        """Return the parsed body; raises a `Problem` with 400 or 415."""
+        charset = (request.content_params or {}).get("charset", "utf-8")
+        if request.content_type != JSON or charset.lower() != "utf-8":
+            raise Problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                f"Send the body as {JSON}.",
+                {"Accept-Post": JSON},
+            )
+        try:
+            text = request.body.decode("utf-8")
+            return json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            raise unreadable("The body is no valid JSON.") from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member occurs twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,214 @@
+"""Keys, rotations and verdicts as the API shows them, for any number of keys in a few queries."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F, Q
+
+from keys import rotation, secret, verdict
+from keys.api.schemas import (
+    ElsewhereOut,
+    KeyOut,
+    MemberOut,
+    OrganizationOut,
+    OwnerOut,
+    PlanOut,
+    RotationOut,
+    SecretOut,
+    TeamOut,
+    UnknownOut,
+    VerdictOut,
+    VerifiedKeyOut,
+)
+from keys.models import ApiKey, KeySecret, KeyUse, OwnerType, Rotation, SecretUse
+from keys.models.key import RevocationReason
+from keys.models.secret import RotationMode
+from keys.secret import Kind, Mode
+from keys.verdict import Code
+from keys.verification import Answer, decoded
+
+type Uses = Mapping[tuple[str, int], datetime | None]
+
+
+def key(found: ApiKey, now: datetime) -> KeyOut:
+    """Return one key as of `now`; read with its environment and owner."""
+    return keys([found], now)[0]
+
+
+def keys(found: Sequence[ApiKey], now: datetime) -> list[KeyOut]:
+    """Return keys in their order, in four queries more however many they are."""
+    ids = [one.id for one in found]
+    uses = KeyUse.objects.in_bulk(ids)
+    by_version = _uses(ids)
+    secrets, running = _secrets(ids, now), _running(ids, now)
+    return [
+        _key(one, uses[one.id], secrets[one.id], running.get(one.id), by_version, now=now) for one in found
+    ]
+
+
+def one_rotation(found: Rotation, now: datetime) -> RotationOut:
+    """Return a rotation as of `now`."""
+    return _rotation(found, _uses([found.key_id]), now)
+
+
+def answer(found: Answer, request_id: str) -> VerdictOut | UnknownOut:
+    """Return what a verifier is told; of a key that it may not know of nothing but the code."""
+    row, decided = found.row, found.verdict
+    if row is None:
+        is_malformed = decided.code is Code.MALFORMED
+        return UnknownOut(
+            valid=False, code=Code.MALFORMED if is_malformed else Code.NOT_FOUND, request_id=request_id
+        )
+    return VerdictOut(
+        valid=decided.is_valid,
+        code=decided.code,
+        request_id=request_id,
+        key=_verified(row),
+        organization=OrganizationOut(
+            id=row["organization_id"], slug=row["organization_slug"], name=row["organization_name"]
+        ),
+        plan=PlanOut(slug=row["plan_slug"], name=row["plan_name"]),
+        project=row["project_id"],
+        environment=row["environment"],
+        scopes=list(decided.scopes),
+        missing_scopes=list(decided.missing_scopes),
+        entitlements={},
+        rate_limit=None,
+        quota=None,
+        approval=None,
+    )
+
+
+def _verified(row: Mapping[str, Any]) -> VerifiedKeyOut:
+    return VerifiedKeyOut(
+        id=row["id"],
+        name=row["name"],
+        kind=row["kind"],
+        expires_at=row["expires_at"],
+        expires_soon=verdict.expires_soon(row["expires_at"], row["now"]),
+        owner=_owner(row["owner_type"], row["owner_user_id"], row["owner_name"], row["owner_team"]),
+        tags=_tags(decoded(row["tags"])),
+        secret_version=row["version"],
+        retiring=row["version"] != row["newest_version"],
+        accepted_until=row["accepted_until"],
+    )
+
+
+def _uses(ids: Sequence[str]) -> Uses:
+    found = SecretUse.objects.filter(key_id__in=ids, last_used_at__isnull=False)
+    return {(use.key_id, use.version): use.last_used_at for use in found}
+
+
+def _secrets(ids: Sequence[str], now: datetime) -> Mapping[str, list[KeySecret]]:
+    """Return the secrets that can still be accepted, by key, the newest first."""
+    current = Q(version=F("key__newest_version")) | Q(accepted_until__gt=now)
+    found: dict[str, list[KeySecret]] = defaultdict(list)
+    for one in KeySecret.objects.filter(current, key_id__in=ids).defer("digest"):
+        found[one.key_id].append(one)
+    return found
+
+
+def _running(ids: Sequence[str], now: datetime) -> Mapping[str, Rotation]:
+    running = Rotation.objects.filter(key_id__in=ids, superseded_at__isnull=True, grace_ends_at__gt=now)
+    return {one.key_id: one for one in running}
+
+
+def _key(
+    one: ApiKey,
+    use: KeyUse,
+    secrets: Sequence[KeySecret],
+    running: Rotation | None,
+    uses: Uses,
+    *,
+    now: datetime,
+) -> KeyOut:
+    until = one.disabled_until
+    return KeyOut(
+        id=one.id,
+        name=one.name,
+        kind=Kind(one.kind),
+        status=one.status(now),
+        hint=_hint(one, one.hint),
+        organization=one.organization_id,
+        project=one.project_id,
+        environment=one.environment.slug,
+        owner=_owner(
+            one.owner_type, one.owner_user_id, one.owner_user.name if one.owner_user else "", one.owner_team
+        ),
+        description=secret.redact(one.description),
+        tags=_tags(one.tags),
+        scopes=one.scopes,
+        allowed_ips=one.allowed_ips,
+        rate_limit=None,
+        expires_at=one.expires_at,
+        created_at=one.created_at,
+        created_by=one.created_by,
+        updated_at=one.updated_at,
+        disabled_until=until if until and until > now else None,
+        last_used_at=use.last_used_at,
+        last_used_ip=use.last_used_ip,
+        rotation_interval_days=one.rotation_interval_days,
+        auto_rotate=False,
+        may_rotate_itself=one.may_rotate_itself,
+        approval_bound=False,
+        secrets=[_secret(one, each, uses) for each in secrets],
+        rotation=_rotation(running, uses, now) if running else None,
+        revoked_at=one.revoked_at,
+        revoked_by=one.revoked_by or None,
+        revocation_reason=RevocationReason(one.revocation_reason) if one.revocation_reason else None,
+    )
+
+
+def _secret(one: ApiKey, each: KeySecret, uses: Uses) -> SecretOut:
+    return SecretOut(
+        version=each.version,
+        hint=_hint(one, each.hint),
+        created_at=each.created_at,
+        expires_at=each.expires_at,
+        accepted_until=each.accepted_until,
+        last_used_at=uses.get((one.id, each.version)),
+    )
+
+
+def _rotation(found: Rotation, uses: Uses, now: datetime) -> RotationOut:
+    status = rotation.state(
+        rotation.Course(ends_at=found.grace_ends_at, superseded_at=found.superseded_at), now
+    )
+    is_grace = found.mode == RotationMode.GRACE
+    return RotationOut(
+        id=found.id,
+        key=found.key_id,
+        mode="grace" if is_grace else "immediate",
+        status=status,
+        overdue=False,
+        old_version=found.old_version,
+        new_version=found.new_version,
+        started_at=found.started_at,
+        started_by=found.started_by,
+        grace_ends_at=found.grace_ends_at if is_grace else None,
+        quiet_seconds=None,
+        deadline=None,
+        completed_at=found.grace_ends_at if status is rotation.State.COMPLETED else None,
+        targets=[],
+        elsewhere=ElsewhereOut(
+            old_last_used_at=uses.get((found.key_id, found.old_version)), old_calls_1h=None
+        ),
+    )
+
+
+def _owner(owner_type: str, user_id: str | None, user_name: str | None, team: str) -> OwnerOut:
+    if owner_type == OwnerType.MEMBER:
+        return MemberOut(type="member", id=user_id or "", name=secret.redact(user_name or ""))
+    return TeamOut(type="team", name=secret.redact(team))
+
+
+def _tags(tags: Any) -> dict[str, str]:
+    """Return tags as they are shown: a secret that was typed there by mistake is hidden."""
+    return {name: secret.redact(value) for name, value in tags.items()}
+
+
+def _hint(one: ApiKey, hint: str) -> str:
+    return secret.display(settings.KEY_BRAND, Kind(one.kind), Mode(one.environment.mode), hint)

@@ -1,0 +1,466 @@
+"""What goes in and what comes out, exactly as spec API has it. Unknown fields are refused, types are never coerced.
+
+Features of later issues stand in answers with their neutral value, and in requests take nothing else.
+"""
+
+from ipaddress import ip_address
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from keys.api.times import Moment, Time
+from keys.models.key import RevocationReason, Status
+from keys.policy.expiry import MAX_DAYS
+from keys.policy.networks import MAX_NETWORKS
+from keys.rotation import MAX_GRACE_SECONDS, State
+from keys.scopes import MAX_QUERY, MAX_SCOPES
+from keys.secret import Kind
+from keys.verdict import Code
+from orgs.roles import Risk
+
+MAX_TEXT: Final = 4_096
+MAX_ID: Final = 32
+MAX_SLUG: Final = 63
+MAX_COST: Final = 1_000_000
+MAX_VERSION: Final = 2_147_483_647
+# PostgreSQL has no NUL in text; every other bound is `keys.policy`'s.
+_NO_NUL: Final = r"^[^\x00]*$"
+_LATER: Final = "Not available yet."
+
+Reason = Literal["leaked", "unused", "rotated_out", "owner_left", "incident", "other"]
+KindName = Literal["ingestion", "control_plane", "service"]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Id = Annotated[str, Field(max_length=MAX_ID, pattern=_NO_NUL)]
+Slug = Annotated[str, Field(max_length=MAX_SLUG, pattern=_NO_NUL)]
+
+
+class Strict(BaseModel):
+    """A request: no field but those that are named, no type but theirs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    def has(self, name: str) -> bool:
+        """Tell whether a field was sent: absent and null differ where null has a meaning of its own."""
+        return name in self.model_fields_set
+
+
+class Answer(BaseModel):
+    """An answer: each member is always there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class OwnerMember(Strict):
+    """A member of the organization."""
+
+    type: Literal["member"]
+    id: Id
+
+
+class OwnerTeam(Strict):
+    """A team, by its name."""
+
+    type: Literal["team"]
+    name: Text
+
+
+OwnerChoice = Annotated[OwnerMember | OwnerTeam, Field(discriminator="type")]
+
+
+class KeyDraft(Strict):
+    """A key to create."""
+
+    name: Text = Field(description="`[a-z0-9][a-z0-9-]{1,62}`, unique among the environment's keys in use.")
+    kind: KindName
+    environment: Slug = Field(description="The environment's slug.")
+    scopes: list[Text] = Field(max_length=MAX_SCOPES, description="1 to 64 scopes of the catalogue.")
+    project: Id | None = Field(
+        default=None,
+        description="Default: the root, or your key's own project where it does not reach the root.",
+    )
+    description: Text = Field(default="", description="At most 1,000 bytes.")
+    owner: OwnerChoice | None = None
+    tags: dict[str, Text] = Field(
+        default_factory=dict, description="At most 20: `[a-z0-9_-]{1,32}` to 64 bytes."
+    )
+    allowed_ips: list[Text] | None = Field(
+        default=None,
+        max_length=MAX_NETWORKS,
+        description="CIDRs; empty for any address. Default: your key's own.",
+    )
+    rate_limit: None = Field(default=None, description=_LATER)
+    rotation_interval_days: int | None = Field(default=None, ge=1, le=MAX_DAYS)
+    auto_rotate: Literal[False] = Field(default=False, description=_LATER)
+    may_rotate_itself: bool = True
+    approval_bound: Literal[False] = Field(default=False, description=_LATER)
+    expires_at: Time | None = Field(
+        default=None, description="Absent: as the policy says; null: never, where the policy allows it."
+    )
+    expires_in_days: int | None = Field(
+        default=None, ge=1, le=MAX_DAYS, description="Instead of `expires_at`."
+    )
+    organization: Id | None = Field(
+        default=None, description="For keys of the operator's organization alone."
+    )
+
+
+class KeyChanges(Strict):
+    """What is to become of a key; what is left out stays as it is."""
+
+    name: Text = Field(default_factory=str)
+    description: Text = Field(default_factory=str)
+    owner: OwnerChoice | None = Field(default=None, description="null: nobody.")
+    tags: dict[str, Text] = Field(default_factory=dict)
+    scopes: list[Text] = Field(default_factory=list, max_length=MAX_SCOPES)
+    expires_at: Time | None = Field(default=None, description="null: never, where the policy allows it.")
+    allowed_ips: list[Text] = Field(default_factory=list, max_length=MAX_NETWORKS)
+    rate_limit: None = Field(default=None, description=_LATER)
+    enabled: bool = Field(default_factory=bool)
+    disabled_until: Time | None = Field(default=None, description="Disabled until then; null: no longer.")
+    rotation_interval_days: int | None = Field(default=None, ge=1, le=MAX_DAYS)
+    auto_rotate: Literal[False] = Field(default=False, description=_LATER)
+    may_rotate_itself: bool = Field(default_factory=bool)
+
+
+class Revocation(Strict):
+    """Why a key is revoked."""
+
+    reason: Reason = "other"
+    note: Text = Field(default="", description="At most 1,000 bytes; sealed in the security log.")
+
+
+class RotationRequest(Strict):
+    """How to rotate."""
+
+    mode: Literal["grace", "immediate"] = "grace"
+    version: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_VERSION,
+        description="The newest version that you know; another answers 409.",
+    )
+    grace_seconds: int | None = Field(
+        default=None, ge=1, le=MAX_GRACE_SECONDS, description="With `grace` alone; 86,400 unless told."
+    )
+
+
+class SelfRotationRequest(RotationRequest):
+    """How to rotate the very key that asks, or another one."""
+
+    key_id: Id | None = Field(
+        default=None, description="Another key's id; this needs the scope `keys:rotate`."
+    )
+
+
+def _at_most(limit: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text.encode()) > limit:
+            raise ValueError(f"At most {limit} bytes.")
+        return text
+
+    return AfterValidator(check)
+
+
+def _address(text: str) -> str:
+    try:
+        address = None if "%" in text else ip_address(text)
+    except ValueError:
+        address = None
+    if address is None:
+        raise ValueError("An IPv4 or IPv6 address is needed.")
+    return str(address)
+
+
+Bytes64 = Annotated[str, Field(max_length=64, pattern=_NO_NUL), _at_most(64)]
+Bytes128 = Annotated[str, Field(max_length=128, pattern=_NO_NUL), _at_most(128)]
+Bytes256 = Annotated[str, Field(max_length=256, pattern=_NO_NUL), _at_most(256)]
+Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
+ScopeList = Annotated[list[Text], Field(max_length=MAX_SCOPES)]
+ScopeQuery = Annotated[str, Field(max_length=MAX_QUERY)]
+
+
+class Trace(Strict):
+    """What the call belongs to, for whoever reads its record."""
+
+    incident: Bytes128 | None = None
+    approval: Bytes128 | None = None
+    execution: Bytes128 | None = None
+
+
+class VerifyRequest(Strict):
+    """A presented secret, and what it should be good for; only `secret` is required."""
+
+    secret: Text
+    scopes: ScopeList | ScopeQuery | None = Field(
+        default=None, description="All of a list, or a query such as `a:read AND (b:read OR b:*)`."
+    )
+    environment: Slug | None = Field(default=None, description="A slug, or `live` or `test`.")
+    project: Id | None = None
+    entitlement: None = Field(default=None, description=_LATER)
+    ip: Address | None = Field(default=None, description="The client's address.")
+    endpoint: Bytes256 | None = None
+    region: Bytes64 | None = None
+    user_agent: Bytes256 | None = None
+    cost: int = Field(default=1, ge=0, le=MAX_COST, description="0 looks without leaving a trace.")
+    request_id: Bytes128 | None = None
+    trace: Trace | None = None
+
+
+class MemberOut(Answer):
+    """A member as an owner."""
+
+    type: Literal["member"]
+    id: str
+    name: str
+
+
+class TeamOut(Answer):
+    """A team as an owner; an empty name where nobody is named."""
+
+    type: Literal["team"]
+    name: str
+
+
+OwnerOut = MemberOut | TeamOut
+
+
+class SecretOut(Answer):
+    """One version of a key's secret: the newest, and what is still accepted beside it."""
+
+    version: int
+    hint: str
+    created_at: Moment
+    expires_at: Moment | None
+    accepted_until: Moment | None
+    last_used_at: Moment | None
+
+
+class ElsewhereOut(Answer):
+    """Use of the old secret outside any target."""
+
+    old_last_used_at: Moment | None
+    old_calls_1h: int | None
+
+
+class RotationOut(Answer):
+    """A rotation."""
+
+    id: str
+    key: str
+    mode: Literal["immediate", "grace"]
+    status: State
+    overdue: bool
+    old_version: int
+    new_version: int
+    started_at: Moment
+    started_by: str
+    grace_ends_at: Moment | None
+    quiet_seconds: int | None
+    deadline: Moment | None
+    completed_at: Moment | None
+    targets: list[dict[str, Any]]
+    elsewhere: ElsewhereOut
+
+
+class KeyOut(Answer):
+    """A key. Its secret is never in it."""
+
+    id: str
+    name: str
+    kind: Kind
+    status: Status
+    hint: str
+    organization: str
+    project: str
+    environment: str
+    owner: OwnerOut
+    description: str
+    tags: dict[str, str]
+    scopes: list[str]
+    allowed_ips: list[str]
+    rate_limit: None
+    expires_at: Moment | None
+    created_at: Moment
+    created_by: str
+    updated_at: Moment
+    disabled_until: Moment | None
+    last_used_at: Moment | None
+    last_used_ip: str | None
+    rotation_interval_days: int | None
+    auto_rotate: bool
+    may_rotate_itself: bool
+    approval_bound: bool
+    secrets: list[SecretOut]
+    rotation: RotationOut | None
+    revoked_at: Moment | None
+    revoked_by: str | None
+    revocation_reason: RevocationReason | None
+
+
+class Shown(Answer):
+    """An answer that shows a secret once; sent again for its Idempotency-Key, `secret` is null."""
+
+    secret: str | None
+    secret_status: Literal["already_shown"] = Field(
+        default="already_shown", description="Where `secret` is null."
+    )
+
+
+class CreatedOut(Shown):
+    """A new key, and its secret, shown this once."""
+
+    key: KeyOut
+
+
+class RotatedOut(Shown):
+    """A rotation, and the new secret, shown this once."""
+
+    rotation: RotationOut
+    key: KeyOut
+
+
+class PageOut[Item](Answer):
+    """A page of a list; `next_cursor` is null on the last one."""
+
+    data: list[Item]
+    next_cursor: str | None
+
+
+class KeysOut(PageOut[KeyOut]):
+    """A page of keys."""
+
+
+class ProjectOut(Answer):
+    """A project that your key reaches; `scopes` narrows its keys, null does not."""
+
+    id: str
+    name: str
+    parent: str | None
+    scopes: list[str] | None
+
+
+class ProjectsOut(PageOut[ProjectOut]):
+    """A page of projects, each before what lies below it."""
+
+
+class EnvironmentOut(Answer):
+    """An environment; keys are created with its slug."""
+
+    id: str
+    slug: str
+    name: str
+    mode: Literal["live", "test"]
+    is_production: bool
+
+
+class EnvironmentsOut(PageOut[EnvironmentOut]):
+    """A page of environments."""
+
+
+class ScopeOut(Answer):
+    """A scope of the catalogue, and the kinds of key that may carry it."""
+
+    name: str
+    description: str
+    risk: Risk
+    kinds: list[Kind]
+    is_deprecated: bool
+
+
+class ScopesOut(PageOut[ScopeOut]):
+    """A page of the catalogue."""
+
+
+class OrganizationOut(Answer):
+    """An organization."""
+
+    id: str
+    slug: str
+    name: str
+
+
+class MeOut(Answer):
+    """The key that asks: `scopes` are those that count now, `expires_at` is of the secret that you sent."""
+
+    id: str
+    name: str
+    kind: Kind
+    organization: OrganizationOut
+    is_operator: bool
+    project: str
+    environment: str
+    scopes: list[str]
+    secret_version: int
+    retiring: bool
+    expires_at: Moment | None
+    allowed_ips: list[str]
+    rate_limit: None
+
+
+class VerifiedKeyOut(Answer):
+    """The key of a verified secret."""
+
+    id: str
+    name: str
+    kind: Kind
+    expires_at: Moment | None
+    expires_soon: bool
+    owner: OwnerOut
+    tags: dict[str, str]
+    secret_version: int
+    retiring: bool
+    accepted_until: Moment | None
+
+
+class PlanOut(Answer):
+    """What an organization has bought."""
+
+    slug: str
+    name: str
+
+
+class VerdictOut(Answer):
+    """What was decided on a known key; clients must tolerate new codes."""
+
+    valid: bool
+    code: Code
+    request_id: str
+    key: VerifiedKeyOut
+    organization: OrganizationOut
+    plan: PlanOut
+    project: str
+    environment: str
+    scopes: list[str]
+    missing_scopes: list[str]
+    entitlements: dict[str, Any]
+    rate_limit: None
+    quota: None
+    approval: None
+
+
+class UnknownOut(Answer):
+    """No key, or none that you may know of."""
+
+    valid: Literal[False]
+    code: Literal[Code.MALFORMED, Code.NOT_FOUND]
+    request_id: str
+
+
+class FieldErrorOut(Answer):
+    """One error of a request."""
+
+    location: str
+    message: str
+
+
+class ProblemOut(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldErrorOut] = Field(default_factory=list, description="On 422.")
+    rotation: str = Field(default="", description="On 409 `rotation_running`: the running one's id.")
