@@ -36,8 +36,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "lint": (*PYTHON, "ruff", "check", "--output-format=concise", "."),
     "types": (*PYTHON, "mypy"),
     "imports": (str(Path(sys.executable).with_name("lint-imports")),),
-    "template format": (*PYTHON, "djlint", "--check", "templates"),
-    "template lint": (*PYTHON, "djlint", "--lint", "--quiet", "templates"),
+    "templates": (*PYTHON, "djlint", "--lint", "--quiet", "templates"),
     "migrations": (*MANAGE, "makemigrations", "--check", "--dry-run"),
     "deployment": (*MANAGE, "check", "--deploy", "--fail-level", "WARNING"),
 }

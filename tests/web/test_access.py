@@ -1,0 +1,184 @@
+"""The matrix: every address by every role, with an expectation in every cell. An address without a row fails."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from keys import callers, services
+from keys.secret import Kind
+from orgs import services as org_services
+from orgs import tenancy
+from orgs.roles import Role
+from tests import builders
+
+ROLES = ("owner", "admin", "developer", "auditor", "viewer", "stranger", "anonymous")
+# What a cell says: let in · forbidden (403) · not found (404) · method not allowed · sent to sign in.
+IN, FORBIDDEN, MISSING, METHOD, SIGN_IN = "o", "f", "n", "m", "l"
+
+# url name: (GET by role, POST by role), in the order of ROLES. A stranger owns another organization, so that pages
+# of one's own organization let them in, and every object of this one is not there.
+MATRIX = {
+    "healthz": ("ooooooo", "mmmmmmm"),
+    "readyz": ("ooooooo", "mmmmmmm"),
+    "account_login": ("ooooooo", "ooooooo"),
+    "account_logout": ("ooooooo", "ooooooo"),
+    "account_change_password": ("ooooool", "ooooool"),
+    "account_reauthenticate": ("ooooool", "ooooool"),
+    "orgs:invitation": ("nnnnnnn", "mmmmmmm"),
+    "orgs:join": ("nnnnnnn", "nnnnnnn"),
+    "orgs:join_new": ("mmmmmmm", "nnnnnnn"),
+    "orgs:settings": ("ooooool", "mmmmmml"),
+    "orgs:organization": ("ooooool", "oofffol"),
+    "orgs:members": ("ooooool", "mmmmmml"),
+    "orgs:invite": ("oofffol", "oofffol"),
+    "orgs:member_change": ("oofffnl", "oofffnl"),
+    "orgs:member_remove": ("oofffnl", "oofffnl"),
+    "orgs:invitation_withdraw": ("mmmmmml", "oofffnl"),
+    "orgs:projects": ("ooooool", "mmmmmml"),
+    "orgs:project_create": ("oofffnl", "oofffnl"),
+    "orgs:project_rename": ("oofffnl", "oofffnl"),
+    "orgs:project_scopes": ("oofffnl", "oofffnl"),
+    "orgs:project_archive": ("oofffnl", "oofffnl"),
+    "orgs:environments": ("ooooool", "mmmmmml"),
+    "orgs:environment_create": ("oofffol", "oofffol"),
+    "orgs:environment_rename": ("oofffnl", "oofffnl"),
+    "orgs:environment_archive": ("oofffnl", "oofffnl"),
+    "orgs:switch_organization": ("mmmmmml", "nnnnnnl"),
+    "orgs:switch_project": ("mmmmmml", "ooooool"),
+    "audit:log": ("oooonol", "mmmmmml"),
+    "audit:entry": ("oononol", "mmmmmml"),
+    "keys:list": ("ooooool", "mmmmmml"),
+    "keys:search": ("mmmmmml", "ooooool"),
+    "keys:bulk": ("mmmmmml", "oooffol"),
+    "keys:csv": ("ooooool", "mmmmmml"),
+    "keys:new": ("oooffol", "oooffol"),
+    "keys:preview": ("mmmmmml", "oooffol"),
+    "keys:detail": ("ooooonl", "mmmmmml"),
+    "keys:activity": ("ooooonl", "mmmmmml"),
+    "keys:access": ("ooooonl", "mmmmmml"),
+    "keys:edit": ("oooffnl", "oooffnl"),
+    "keys:edit_scopes": ("oooffnl", "oooffnl"),
+    "keys:edit_limits": ("oooffnl", "oooffnl"),
+    "keys:edit_rotation": ("oooffnl", "oooffnl"),
+    "keys:rotate": ("oooffnl", "oooffnl"),
+    "keys:rotate_preview": ("mmmmmml", "oooffnl"),
+    "keys:revoke": ("oooffnl", "oooffnl"),
+    "keys:disable": ("mmmmmml", "oooffnl"),
+    "keys:enable": ("mmmmmml", "oooffnl"),
+    "keys:policies": ("oofffol", "oofffol"),
+    "keys:scopes": ("ooooool", "mmmmmml"),
+}
+# Walked elsewhere: the admin site (test_admin), the API (tests/api).
+ELSEWHERE = ("admin/", "v1/")
+
+
+@dataclass(frozen=True)
+class World:
+    cast: builders.Cast
+    clients: dict[str, Client]
+    key_id: str
+
+
+@pytest.fixture(scope="module")
+def world(django_db_setup, django_db_blocker) -> Iterator[World]:
+    with django_db_blocker.unblock():
+        yield _make()
+
+
+def _make() -> World:
+    cast = builders.cast()
+    actor = cast.member(cast.alice)
+    with tenancy.within(cast.acme.id):
+        made = services.create_key(
+            services.Draft(
+                kind=Kind.CONTROL_PLANE,
+                name=builders.unique("key"),
+                project=builders.root(cast.acme),
+                environment=builders.production(cast.acme),
+                scopes=["keys:read"],
+            ),
+            actor=callers.of_member(actor),
+        )
+    people = {
+        "owner": cast.alice,
+        "admin": cast.anna,
+        "developer": cast.bob,
+        "auditor": cast.carol,
+        "viewer": cast.vera,
+        "stranger": cast.mallory,
+    }
+    clients = {role: builders.signed_in(user) for role, user in people.items()} | {"anonymous": Client()}
+    return World(cast, clients, made.key.id)
+
+
+def _membership(cast: builders.Cast) -> str:
+    newcomer = builders.person("Newcomer")
+    return builders.join(newcomer, cast.acme, Role.VIEWER).id
+
+
+def _invitation(cast: builders.Cast) -> str:
+    email = f"{builders.unique('new')}@example.com"
+    return org_services.invite_member(email, Role.VIEWER, actor=cast.member(cast.alice)).invitation.id
+
+
+# What an address names, made afresh for each walk: some are used up by an empty form.
+ARGUMENTS = {
+    "key_id": lambda world: world.key_id,
+    "membership_id": lambda world: _membership(world.cast),
+    "invitation_id": lambda world: _invitation(world.cast),
+    "project_id": lambda world: builders.project(builders.root(world.cast.acme)).id,
+    "environment_id": lambda world: builders.environment(world.cast.acme).id,
+    "token": lambda _: "not-a-token",
+    "place": lambda _: (1, 1),
+}
+
+
+def names() -> set[str]:
+    return {name for name, _ in _patterns(get_resolver())}
+
+
+def _letter(response) -> str:
+    response.close()
+    if response.status_code in {301, 302, 303} and response["Location"].startswith("/login?"):
+        return SIGN_IN
+    return {403: FORBIDDEN, 404: MISSING, 405: METHOD}.get(
+        response.status_code, IN if response.status_code < 500 else "!"
+    )
+
+
+def _path(world: World, name: str) -> str:
+    pattern = next(p for p in _patterns(get_resolver()) if p[0] == name)[1]
+    return reverse(name, kwargs={key: ARGUMENTS[key](world) for key in pattern.pattern.converters})
+
+
+def _patterns(resolver: URLResolver, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
+    for pattern in resolver.url_patterns:
+        if str(pattern.pattern).startswith(ELSEWHERE):
+            continue
+        if isinstance(pattern, URLPattern):
+            yield f"{prefix}{pattern.name}", pattern
+        else:
+            yield from _patterns(pattern, f"{prefix}{pattern.namespace}:" if pattern.namespace else prefix)
+
+
+def test_every_address_has_its_row():
+    assert names() == set(MATRIX)
+
+
+@pytest.mark.parametrize("name", sorted(MATRIX))
+def test_reading(world, name):
+    path = _path(world, name)
+    if name == "account_logout":
+        return
+    found = "".join(_letter(world.clients[role].get(path)) for role in ROLES)
+    assert found == MATRIX[name][0]
+
+
+@pytest.mark.parametrize("name", sorted(set(MATRIX) - {"account_login", "account_logout"}))
+def test_changing(world, name):
+    """Whoever may not send an empty form is refused before it is looked at."""
+    found = "".join(_letter(world.clients[role].post(_path(world, name))) for role in ROLES)
+    assert found == MATRIX[name][1]
