@@ -17,11 +17,10 @@ _VERBS = {Risk.READ: "read", Risk.WRITE: "change", Risk.ADMIN: "administer"}
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """What a key does with some resources: `read` `incidents and alerts`."""
+    """What a key does with some resources: `read`, `change` with `incidents and alerts`; each verb with its risk."""
 
-    verb: str
+    verbs: tuple[tuple[str, Risk], ...]
     things: str
-    risk: Risk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,7 @@ class Summary:
     def notes(self) -> list[str]:
         """What deserves a second look."""
         counting = [scope for row in self.radius.rows for scope in row.remaining]
-        is_harmful = any(clause.risk is not Risk.READ for clause in self.radius.clauses)
+        is_harmful = any(risk is not Risk.READ for clause in self.radius.clauses for _, risk in clause.verbs)
         is_production = self.environment is not None and self.environment.is_production
         return [
             *(
@@ -88,17 +87,26 @@ def summary_of(key: ApiKey) -> Summary:
 
 def radius(scopes: Sequence[str], kind: Kind | None, narrowing: Narrowing) -> Radius:
     """Return the words for a key of a project, with its scopes, its owner and all that narrows both."""
-    counting = narrowing.effective(scopes)
-    by_risk: dict[Risk, dict[str, None]] = {risk: {} for risk in Risk}
-    for scope in counting:
-        known = narrowing.catalogue.get(scope)
-        by_risk[known.risk if known else Risk.ADMIN][_thing(scope)] = None
     return Radius(
-        clauses=tuple(
-            Clause(_verb(risk, kind), listed(things), risk) for risk, things in by_risk.items() if things
-        ),
+        clauses=_clauses(narrowing.effective(scopes), kind, narrowing),
         rows=tuple(rows(scopes, narrowing)),
         below=_below(narrowing.path[-1]),
+    )
+
+
+def _clauses(counting: Sequence[str], kind: Kind | None, narrowing: Narrowing) -> tuple[Clause, ...]:
+    """Return one clause for all resources with which the same may be done, from the least risk to the most."""
+    risks_of: dict[str, set[Risk]] = {}
+    for scope in counting:
+        known = narrowing.catalogue.get(scope)
+        risks_of.setdefault(_thing(scope), set()).add(known.risk if known else Risk.ADMIN)
+    things_of: dict[tuple[Risk, ...], list[str]] = {}
+    for thing, risks in risks_of.items():
+        things_of.setdefault(tuple(risk for risk in Risk if risk in risks), []).append(thing)
+    by_risk = sorted(things_of.items(), key=lambda item: [list(Risk).index(risk) for risk in item[0]])
+    return tuple(
+        Clause(tuple((_verb(risk, kind), risk) for risk in risks), listed(things))
+        for risks, things in by_risk
     )
 
 

@@ -106,15 +106,15 @@ def timeline(old: int, new: int, *, start: datetime, end: datetime, now: datetim
         end: until when the old one is accepted; `start` for an immediate rotation.
         now: the present; None draws no mark.
     """
+    is_cut = end <= start
     length = max(end - start, timedelta(hours=1))
-    before, after = length * 0.15, length * 0.3
+    before, after = length * (0.25 if is_cut else 0), length * 0.25
     left, whole = start - before, before + length + after
 
     def place(at: datetime) -> float:
         return (at - left) / whole * 100
 
     until = f"{end:%-d %b %H:%M} UTC"
-    is_cut = end <= start
     words = "refused at once" if is_cut else f"accepted until {until}"
     return {
         "label": f"Version {old}: {words}. Version {new}: accepted from {start:%-d %b %H:%M} UTC.",

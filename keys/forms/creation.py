@@ -12,7 +12,7 @@ from keys import blast, effective, offers
 from keys.blast import Summary
 from keys.callers import Caller
 from keys.errors import Invalid
-from keys.forms.fields import ExpiryMixin, LinesField, OwnerMixin, TagsField, TokenMixin
+from keys.forms.fields import ExpiryMixin, LinesField, NameField, OwnerMixin, TagsField, TokenMixin
 from keys.models import Scope
 from keys.offers import Group, Place
 from keys.policy import suggest_name
@@ -28,7 +28,7 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin):
     kind = forms.ChoiceField(label="Kind", choices=list(KIND_NAMES.items()), widget=forms.RadioSelect)
     environment = forms.ChoiceField(label="Environment", widget=forms.RadioSelect)
     project = forms.ChoiceField(label="Project", help_text="The key serves this project and all below it.")
-    name = forms.CharField(label="Name", required=False, max_length=63)
+    name = NameField(required=False)
     description = forms.CharField(
         label="Description",
         required=False,

@@ -15,6 +15,7 @@ from keys.forms.fields import (
     DependentForm,
     ExpiryMixin,
     LinesField,
+    NameField,
     OwnerMixin,
     TagsField,
 )
@@ -45,9 +46,7 @@ class EditForm(DependentForm):
 class DetailsForm(OwnerMixin, EditForm):
     title = "Name, owner and tags"
 
-    name = forms.CharField(
-        label="Name", max_length=63, help_text="2 to 63 lower-case letters, digits and hyphens."
-    )
+    name = NameField(help_text="2 to 63 lower-case letters, digits and hyphens.")
     description = forms.CharField(
         label="Description", required=False, max_length=1_000, widget=forms.Textarea({"rows": 3})
     )

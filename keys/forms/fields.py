@@ -6,9 +6,10 @@ from typing import Any
 
 from django import forms
 
+from keys.errors import Invalid
 from keys.offers import CUSTOM, DEFAULT, KEEP, NEVER, PRESET_DAYS
 from keys.once import new_token
-from keys.policy import ABSENT, Requested
+from keys.policy import ABSENT, Requested, check_name
 from keys.services import Owner
 from orgs.members import Member
 from orgs.models import User
@@ -58,6 +59,20 @@ class TagsField(forms.CharField):
         return (
             "\n".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, dict) else value
         )
+
+
+class NameField(forms.CharField):
+    """The name of a key, judged here already, so that its error comes with those of the other fields."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"label": "Name", "max_length": 63, **options})
+
+    def clean(self, value: Any) -> str:
+        name = str(super().clean(value))
+        try:
+            return check_name(name) if name else ""
+        except Invalid as error:
+            raise forms.ValidationError(error.detail) from None
 
 
 class ExpiryField(forms.ChoiceField):

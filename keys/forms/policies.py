@@ -15,17 +15,17 @@ def _days(label: str) -> forms.IntegerField:
 
 
 class PolicyForm(forms.Form):
-    ingestion_default_days = _days("Default, in days")
-    ingestion_max_days = _days("At most, in days")
+    ingestion_default_days = _days("Default, days")
+    ingestion_max_days = _days("At most, days")
     ingestion_may_never_expire = forms.BooleanField(
         label="Ingestion keys may never expire",
         required=False,
         help_text="For devices in the field that nobody can reach.",
     )
-    control_plane_default_days = _days("Default, in days")
-    control_plane_max_days = _days("At most, in days")
-    service_default_days = _days("Default, in days")
-    service_max_days = _days("At most, in days")
+    control_plane_default_days = _days("Default, days")
+    control_plane_max_days = _days("At most, days")
+    service_default_days = _days("Default, days")
+    service_max_days = _days("At most, days")
     requires_ips_in_production = forms.BooleanField(
         label="Production keys need address ranges",
         required=False,

@@ -98,7 +98,7 @@ function applyPreset(button) {
   const picker = button.closest(".picker");
   const risks = button.dataset.preset.split(" ");
   for (const box of $$("input[data-risk]:not(:disabled)", picker)) box.checked = risks.includes(box.dataset.risk);
-  countScopes(picker);
+  picker.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 // Times: the same words as orgs/templatetags/ui.py, kept fresh

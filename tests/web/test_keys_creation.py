@@ -193,9 +193,11 @@ class TestCreate:
             assert value in page
 
     def test_several_errors_are_shown_at_once(self, alice, cast):
-        data = form(cast.acme, alice, name="No Way", expires="never", rotation_interval_days="0")
+        data = form(cast.acme, alice, allowed_ips="x", expires="never", rotation_interval_days="0")
         errors = alice.post("/keys/new", data).context["form"].errors
-        assert set(errors) == {"name", "expires", "rotation_interval_days"}
+        assert set(errors) == {"allowed_ips", "expires", "rotation_interval_days"}
+        data = form(cast.acme, alice, name="No Way", tags="x", scopes=[])
+        assert set(alice.post("/keys/new", data).context["form"].errors) == {"name", "tags", "scopes"}
 
     def test_a_taken_name_says_so_at_the_name(self, alice, cast):
         alice.post("/keys/new", form(cast.acme, alice, name="taken"))
@@ -312,7 +314,7 @@ class TestPreview:
         response = alice.post("/keys/new/preview", form(cast.acme, alice), headers={"HX-Request": "true"})
         words = " ".join(unescape(response.content.decode()).split())
         assert "<html" not in words
-        assert ">read</b> incidents" in words
+        assert "read</b> incidents" in words
         assert (entries(cast.acme), key_builders.count(cast.acme)) == (before, keys)
 
     def test_without_scripts_it_is_the_whole_page_without_complaints(self, alice, cast):
@@ -371,6 +373,12 @@ class TestPreview:
     def test_an_unknown_preset_ticks_nothing_more(self, alice, cast):
         response = alice.post("/keys/new/preview", {**form(cast.acme, alice), "preset": "nonsense"})
         assert response.context["form"]["scopes"].value() == ["incidents:read"]
+
+    def test_says_it_once_where_several_things_may_be_done(self, alice, cast):
+        typed = form(cast.acme, alice, scopes=["incidents:read", "incidents:write", "admin:projects"])
+        clauses = alice.post("/keys/new/preview", typed).context["summary"].radius.clauses
+        said = [([verb for verb, _ in clause.verbs], clause.things) for clause in clauses]
+        assert said == [(["read", "change"], "incidents"), (["administer"], "projects")]
 
     def test_says_what_the_owners_role_takes_away(self, alice, cast):
         typed = form(cast.acme, alice, scopes=["incidents:write"], owner="member", owner_member=cast.vera.id)
