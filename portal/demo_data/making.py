@@ -73,7 +73,7 @@ def make(base_url: str, write: Callable[[Document], None], tell: Callable[[str],
 
 def refresh(document: Document, base_url: str) -> bool:
     """Bring an earlier document up to date; return whether what it tells of is still here."""
-    ids = [organization["id"] for organization in document["organizations"]]
+    ids = [str(organization.get("id")) for organization in document.get("organizations", [])]
     with tenancy.everywhere(tenancy.Reason.COMMAND):
         if Organization.objects.filter(pk__in=ids).count() != len(CUSTOMERS):
             return False

@@ -36,9 +36,9 @@ class Command(BaseCommand):
         """Return what an earlier run wrote; None where there is none, or nothing to be read."""
         try:
             document: demo_data.Document = json.loads((settings.KEYSTEAD_HOME / SIGN_INS_FILE).read_text())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, IsADirectoryError, ValueError):
             return None
-        return document
+        return document if isinstance(document, dict) else None
 
     def write(self, document: demo_data.Document) -> None:
         """Write the document, whole or not at all, for the eyes of this user alone."""
