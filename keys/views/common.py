@@ -7,6 +7,7 @@ from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
 
 from keys import access, blast, callers, snippets
 from keys.callers import Caller
@@ -58,6 +59,13 @@ def answer(
     if status is HTTPStatus.OK and isinstance(form, forms.Form) and form.errors:
         status = HTTPStatus.UNPROCESSABLE_ENTITY
     return render(request, template, context, status=status)
+
+
+def part_or_page(request: MemberRequest, template: str, part: str, context: dict[str, Any]) -> HttpResponse:
+    """Render the part of a page that htmx asks for, else the whole of it."""
+    response = render(request, f"{template}#{part}" if request.htmx else template, context)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
 
 
 def show_secret(request: MemberRequest, key: ApiKey, text: str, **context: Any) -> HttpResponse:

@@ -50,8 +50,7 @@ def key_preview(request: MemberRequest) -> HttpResponse:
     if "preset" in request.POST:
         form.apply_preset(request.POST["preset"])
     is_stale = request.POST.get("offered_for") != form.offered_for
-    template = "keys/new.html#answer" if is_live else "keys/new.html"
-    return common.answer(request, template, _context(form) | {"is_stale": is_stale})
+    return common.part_or_page(request, "keys/new.html", "answer", _context(form) | {"is_stale": is_stale})
 
 
 def _projects(request: MemberRequest) -> list[Project]:

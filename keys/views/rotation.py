@@ -49,8 +49,8 @@ def key_rotate_preview(request: MemberRequest, key_id: str) -> HttpResponse:
     key = access.key_for_change(request.member, key_id)
     typed = {name: request.POST.get(name) for name in RotateForm.base_fields}
     form = RotateForm(initial=typed)
-    template = "keys/rotate.html#drawn" if request.htmx else "keys/rotate.html"
-    return common.answer(request, template, _context(key, form, common.caller(request)))
+    context = _context(key, form, common.caller(request))
+    return common.part_or_page(request, "keys/rotate.html", "drawn", context)
 
 
 def _rotate(key: ApiKey, form: RotateForm, caller: Caller) -> Rotated:
