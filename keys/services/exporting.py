@@ -12,6 +12,12 @@ from orgs.members import Member
 MAX_ROWS: Final = 100_000
 
 
+def check_rows(number: int) -> None:
+    """Refuse an export of more rows than one may have, before any is fetched; raises `Invalid`."""
+    if number > MAX_ROWS:
+        raise Invalid(f"More than {MAX_ROWS:,} keys. Narrow the list first.", field="filters")
+
+
 def export_keys(
     rows: Iterable[Sequence[str]],
     file: IO[str],
@@ -50,7 +56,6 @@ def export_keys(
 
 
 def _bounded(rows: Iterable[Sequence[str]]) -> Iterable[Sequence[str]]:
-    for number, row in enumerate(rows):
-        if number >= MAX_ROWS:
-            raise Invalid(f"More than {MAX_ROWS:,} keys. Narrow the list first.", field="filters")
+    for number, row in enumerate(rows, start=1):
+        check_rows(number)
         yield row

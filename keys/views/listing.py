@@ -17,7 +17,9 @@ from keys import access, catalogue, clock, filterbar, listing, offers, rows, ser
 from keys.errors import Invalid, Malformed
 from keys.filterbar import Bar, Choices
 from keys.forms.listing import ANY, NOT_ENDED, Listing, is_secret_like, search_text
+from keys.listing import Filters
 from keys.models import ApiKey, ApiKeyQuerySet
+from keys.services import exporting
 from keys.views.bulk import ACTS
 from orgs import access as orgs_access
 from orgs.answers import see_other
@@ -127,12 +129,19 @@ def _export(request: MemberRequest, view: Listing) -> HttpResponseBase:
 
 def _written(member: Member, view: Listing, now: datetime) -> IO[bytes]:
     """Return the export as a file without a name, at its start; what reads it closes it."""
+    filters = view.filters(member.organization_id, now)
+    found = listing.apply(access.keys(member), filters, now)
+    exporting.check_rows(_number(found, exporting.MAX_ROWS))
     with ExitStack() as opened:
         file = opened.enter_context(tempfile.SpooledTemporaryFile(SPOOLED_BYTES))
         text = TextIOWrapper(cast(IO[bytes], file), encoding="utf-8", newline="")
         try:
             services.export_keys(
-                _cells(member, view, now), text, header=COLUMNS, filters=_told(view), actor=member
+                _cells(found, filters, view.sort, now),
+                text,
+                header=COLUMNS,
+                filters=_told(view),
+                actor=member,
             )
         finally:
             text.detach()
@@ -147,13 +156,11 @@ def _told(view: Listing) -> dict[str, str]:
     return told | ({"tags": " ".join(view.tags)} if view.tags else {})
 
 
-def _cells(member: Member, view: Listing, now: datetime) -> Iterator[list[str]]:
+def _cells(found: ApiKeyQuerySet, filters: Filters, sort: str, now: datetime) -> Iterator[list[str]]:
     """Yield each key of the whole list as cells, page after page."""
-    filters = view.filters(member.organization_id, now)
-    found = listing.apply(access.keys(member), filters, now)
     cursor: str | None = None
     while True:
-        page = listing.page(found, filters=filters, sort=view.sort, cursor=cursor, limit=listing.MAX_LIMIT)
+        page = listing.page(found, filters=filters, sort=sort, cursor=cursor, limit=listing.MAX_LIMIT)
         yield from (_line(key, now) for key in page.items)
         cursor = page.next
         if cursor is None:
@@ -218,7 +225,7 @@ def _nothing(member: Member, view: Listing, choices: Choices, now: datetime) -> 
     hiding = []
     for chip, (name, value) in zip(filterbar.active(view, choices), view.active(), strict=True):
         filters = view.without(name, value).filters(member.organization_id, now)
-        number = _number(listing.apply(visible, filters, now))
+        number = _number(listing.apply(visible, filters, now), COUNTED)
         if number:
             hiding.append({"chip": chip, "count": _up_to(number)})
     return {"is_empty": not visible.exists(), "hiding": hiding, "everything": Listing(status=ANY).url()}
@@ -230,7 +237,7 @@ def _heading(member: Member, now: datetime) -> dict[str, Any]:
     working = Listing(status=NOT_ENDED)
     count = {
         view.expires: _number(
-            listing.apply(access.keys(member), view.filters(member.organization_id, now), now)
+            listing.apply(access.keys(member), view.filters(member.organization_id, now), now), COUNTED
         )
         for view in (soon, working)
     }
@@ -240,13 +247,13 @@ def _heading(member: Member, now: datetime) -> dict[str, Any]:
     }
 
 
-def _number(found: ApiKeyQuerySet) -> int:
-    """Return how many keys there are, at most one more than `COUNTED`: totals of long lists are not cheap."""
-    return found.order_by()[: COUNTED + 1].count()
+def _number(found: ApiKeyQuerySet, most: int) -> int:
+    """Return how many keys there are, at most one more than `most`: totals of long lists are not cheap."""
+    return found.order_by()[: most + 1].count()
 
 
 def _counted(found: ApiKeyQuerySet) -> str:
-    return _up_to(_number(found))
+    return _up_to(_number(found, COUNTED))
 
 
 def _up_to(number: int) -> str:
