@@ -125,7 +125,8 @@ on("click", (event) => {
   const target = event.target;
   closeMenus(target);
   const button = target.closest("[data-copy], [data-set-theme], [data-preset], [data-dismiss], [data-dialog], [data-commands], [aria-disabled=true]");
-  if (target.closest(".menu-list :is(a, button):not([data-set-theme], [data-copy])")) closeMenus();
+  const choice = target.closest(".menu-list :is(a, button):not([data-set-theme], [data-copy])");
+  if (choice && (choice.form?.checkValidity() ?? true)) closeMenus();
   if (target instanceof HTMLDialogElement) target.close();
   if (!button) return;
   const { copy: text, setTheme: theme, preset, dismiss, dialog, commands } = button.dataset;
