@@ -5,6 +5,7 @@ from typing import Any, override
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import quote
 from django.contrib.auth import password_validation
 from django.contrib.auth.forms import SetPasswordMixin
 from django.db.models import Model, QuerySet
@@ -58,7 +59,7 @@ class ServiceAdmin(RecordedAdmin):
             "original": about,
             "opts": self.opts,
             "list_url": reverse(f"{names}_changelist"),
-            "back_url": reverse(f"{names}_change", args=[about.pk]),
+            "back_url": reverse(f"{names}_change", args=[quote(about.pk)]),
         }
         return TemplateResponse(request, "admin/single_form.html", context)
 
@@ -142,7 +143,7 @@ class OrganizationAdmin(ServiceAdmin):
             except OrgsError as refused:
                 form.add_error("owner", refused.detail)
             else:
-                return redirect("admin:orgs_organization_change", organization.pk)
+                return redirect("admin:orgs_organization_change", quote(organization.pk))
         return self.ask(request, organization, form, "Appoint an owner", "They may do everything in it.")
 
     @admin.display(description="ledger")
@@ -283,7 +284,7 @@ class UserAdmin(ServiceAdmin):
             return self.ask(request, user, form, "Set password", "All sessions of this person end.")
         services.set_password(user, form.cleaned_data["password1"], actor=actor(request))
         self.message_user(request, f"{user.email} has a new password, and is signed out everywhere.")
-        return redirect("admin:orgs_user_change", user.pk)
+        return redirect("admin:orgs_user_change", quote(user.pk))
 
     @admin.action(description="Disable: bar the chosen people from signing in")
     def disable(self, request: HttpRequest, chosen: QuerySet[User]) -> None:

@@ -1,5 +1,6 @@
 """The admin site: whoever is no superuser gets nothing; whatever a superuser changes is told in a ledger."""
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,11 +14,26 @@ from django.urls import URLPattern, URLResolver, reverse
 
 from audit.admin_pages import ReadOnlyAdmin, RecordedAdmin
 from audit.models import Entry
+from keys import peppers
+from keys.callers import of_member
 from keys.models import Scope
+from keys.secret import Kind
+from keys.services import Created, Draft, create_key
 from orgs import services, tenancy
 from orgs.models import Membership, Organization, Plan, User
 from orgs.roles import Role
-from tests.builders import OPERATOR, PASSWORD, join, organization, person, signed_in, unique
+from tests.builders import (
+    OPERATOR,
+    PASSWORD,
+    join,
+    member,
+    organization,
+    person,
+    production,
+    root,
+    signed_in,
+    unique,
+)
 
 SIGN_INS = ("/login", "/admin/login/?next=")
 NEW_PASSWORD = "a-staple-of-another-kind"
@@ -41,6 +57,18 @@ def cast() -> Cast:
     olga, alice = person("Olga", is_superuser=True), person("Alice")
     acme = organization("Acme", owner=alice)
     return Cast(signed_in(olga), olga, alice, acme, tenancy.operator_id())
+
+
+def make_key(cast: Cast) -> Created:
+    draft = Draft(
+        kind=Kind.CONTROL_PLANE,
+        name="reader",
+        project=root(cast.acme),
+        environment=production(cast.acme),
+        scopes=["keys:read"],
+    )
+    with tenancy.within(cast.acme.id):
+        return create_key(draft, actor=of_member(member(cast.alice, cast.acme)))
 
 
 def entries(organization_id: str) -> list[Entry]:
@@ -120,12 +148,12 @@ def addresses(cast: Cast) -> list[str]:
         "orgs_plan": "standard",
         "orgs_user": cast.alice.pk,
         "orgs_membership": membership.pk,
-        "keys_scope": quote("keys:read"),
+        "keys_scope": "keys:read",
         "keys_apikey": "key_unknown",
     }
     found = [reverse(f"admin:{model}_{page}") for model in objects for page in ("changelist", "add")]
     found += [
-        reverse(f"admin:{model}_{page}", args=[pk])
+        reverse(f"admin:{model}_{page}", args=[quote(pk)])
         for model, pk in objects.items()
         for page in ("history", "delete", "change")
     ]
@@ -204,7 +232,7 @@ class TestWhoGetsIn:
         organization("Own", owner=cast.olga)
         with Gained(cast) as gained:
             change = {"name": "Acme Two", "slug": cast.acme.slug, "plan": "standard"}
-            cast.client.post(reverse("admin:orgs_organization_change", args=[cast.acme.pk]), change)
+            cast.client.post(reverse("admin:orgs_organization_change", args=[quote(cast.acme.pk)]), change)
         assert gained.acts() == [(cast.acme.id, "organization.changed", cast.olga.id)]
 
 
@@ -231,7 +259,7 @@ class TestEveryMutation:
         ]
 
     def test_organization_changed(self, cast: Cast) -> None:
-        address = reverse("admin:orgs_organization_change", args=[cast.acme.pk])
+        address = reverse("admin:orgs_organization_change", args=[quote(cast.acme.pk)])
         form = {"name": "Acme Inc", "slug": cast.acme.slug, "plan": "standard", "is_operator": "on"}
         self.gains(cast, address, form, (cast.acme.id, "organization.changed"))
         with tenancy.within(cast.acme.id):
@@ -295,7 +323,7 @@ class TestEveryMutation:
         )
 
     def test_user_staff_changed(self, cast: Cast) -> None:
-        address = reverse("admin:orgs_user_change", args=[cast.alice.pk])
+        address = reverse("admin:orgs_user_change", args=[quote(cast.alice.pk)])
         form = {"is_superuser": "on", "staff_role": "support", "email": "other@example.com", "password": "x"}
         self.gains(cast, address, form, (cast.operator_id, "user.staff_changed"))
         fresh = User.objects.get(pk=cast.alice.pk)
@@ -309,7 +337,7 @@ class TestEveryMutation:
 
     def test_actions_of_the_change_page(self, cast: Cast) -> None:
         form = {"change_form-action": "disable", "_selected_action": [cast.alice.pk]}
-        address = reverse("admin:orgs_user_change", args=[cast.alice.pk])
+        address = reverse("admin:orgs_user_change", args=[quote(cast.alice.pk)])
         with Gained(cast) as gained:
             cast.client.post(address, form)
         is_disabled = not User.objects.get(pk=cast.alice.pk).is_active
@@ -327,7 +355,9 @@ class TestEveryMutation:
         """The last superuser can't lock the site by a slip."""
         form = {"action": "disable", "_selected_action": [cast.olga.pk]}
         self.gains(cast, reverse("admin:orgs_user_changelist"), form)
-        answer = cast.client.post(reverse("admin:orgs_user_change", args=[cast.olga.pk]), {"staff_role": ""})
+        answer = cast.client.post(
+            reverse("admin:orgs_user_change", args=[quote(cast.olga.pk)]), {"staff_role": ""}
+        )
         assert "Somebody else must take this from you." in answer.content.decode()
         assert User.objects.get(pk=cast.olga.pk).is_superuser
 
@@ -353,7 +383,7 @@ class TestNothingElseWrites:
             membership = Membership.objects.get(organization=cast.acme)
         form = {"role": "admin", "user": cast.olga.pk, "organization": cast.acme.pk}
         assert cast.client.post(reverse("admin:orgs_membership_add"), form).status_code == 403
-        address = reverse("admin:orgs_membership_change", args=[membership.pk])
+        address = reverse("admin:orgs_membership_change", args=[quote(membership.pk)])
         assert cast.client.post(address, form).status_code == 403
         assert cast.client.post(reverse("admin:keys_apikey_add"), form).status_code == 403
         assert cast.client.post(reverse("admin:ledger", args=[cast.acme.pk])).status_code == 405
@@ -424,6 +454,30 @@ class TestErrorsAtTheForm:
         form = {"password1": NEW_PASSWORD, "password2": PASSWORD}
         self.refused(cast, address, form, "match")
         self.refused(cast, address, {"password1": cast.alice.email, "password2": cast.alice.email}, "similar")
+
+
+class TestKeyPages:
+    def test_a_key_is_shown_without_its_digest(self, cast: Cast) -> None:
+        made = make_key(cast)
+        digest = peppers.digest(made.secret)
+        address = reverse("admin:keys_apikey_change", args=[quote(made.key.pk)])
+        shown = cast.client.get(address).content
+        assert made.key.hint.encode() in shown
+        for form in (digest, digest.hex().encode(), base64.b64encode(digest), made.secret.encode()):
+            assert form not in shown
+        listed = cast.client.get(reverse("admin:keys_apikey_changelist"), {"q": made.key.pk}).content
+        assert b"reader" in listed
+
+    def test_a_key_stays_as_it_is(self, cast: Cast) -> None:
+        made = make_key(cast)
+        before = fingerprint()
+        for page in ("change", "delete"):
+            address = reverse(f"admin:keys_apikey_{page}", args=[quote(made.key.pk)])
+            form = {"name": "writer", "scopes": "keys:write", "is_disabled": "on", "post": "yes"}
+            assert cast.client.post(address, form).status_code == 403
+        form = {"action": "delete_selected", "_selected_action": [made.key.pk], "post": "yes"}
+        cast.client.post(reverse("admin:keys_apikey_changelist"), form)
+        assert fingerprint() == before
 
 
 class TestLedgerPages:
