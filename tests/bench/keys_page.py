@@ -1,0 +1,113 @@
+"""The Keys page at 100 and at 100,000 keys of one organization: server time of the first and the hundredth page."""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from django.test import Client
+
+from keys import clock, listing
+from keys.models import ApiKey
+from orgs import tenancy
+from orgs.models import Environment, Organization
+from tests import builders
+from tests.bench.loading import organization_with
+
+SMALL, LARGE = 100, 100_000
+ROUNDS = 7
+PAGE = 50
+HUNDREDTH = 99
+LIMIT = 2.0
+
+
+@dataclass(frozen=True)
+class Side:
+    """One organization, and its owner's browser."""
+
+    organization: Organization
+    client: Client
+    parameters: Mapping[str, Mapping[str, str]]
+
+    def milliseconds(self, query: Mapping[str, str]) -> float:
+        """Return the median server time of one page."""
+        path = f"/?{urlencode(query)}"
+        times = []
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            response = self.client.get(path)
+            times.append((time.perf_counter() - start) * 1000)
+            assert response.status_code == 200, response.status_code
+        return statistics.median(times)
+
+    def hundredth(self, query: Mapping[str, str]) -> dict[str, str] | None:
+        """Return the query of the hundredth page; None where there are fewer."""
+        filters = _filters(self.organization, query)
+        sort = query.get("sort", listing.DEFAULT_SORT)
+        with tenancy.within(self.organization.id):
+            found = listing.apply(ApiKey.objects.of(self.organization.id), filters, clock.now())
+            page = listing.page(found, filters=filters, sort=sort, limit=HUNDREDTH * PAGE)
+        return {**query, "cursor": page.next} if page.next else None
+
+
+def _filters(organization: Organization, query: Mapping[str, str]) -> listing.Filters:
+    given = {name: query[name] for name in ("kind", "environment", "owner", "scope") if name in query}
+    status = query.get("status", "not_ended")
+    tags = (tuple(query["tag"].split("=", 1)),) if "tag" in query else ()
+    return listing.Filters(
+        organization_id=organization.id,
+        tags=tags,
+        search=query.get("q", ""),
+        status="" if status == "any" else status,
+        **given,
+    )
+
+
+def _side(count: int) -> Side:
+    organization, owner = organization_with(count)
+    with tenancy.within(organization.id):
+        test = Environment.objects.get(organization=organization, mode="test").slug
+    singles = {
+        "no filter": {"status": "any"},
+        "not ended": {},
+        "status": {"status": "revoked"},
+        "kind": {"kind": "service"},
+        "environment": {"environment": test},
+        "owner": {"owner": owner.id},
+        "team": {"owner": "team 3"},
+        "scope": {"scope": "keys:verify"},
+        "tag": {"tag": "team=t7"},
+        "name": {"q": "noc-00"},
+    }
+    return Side(organization, builders.signed_in(owner), singles)
+
+
+def measure() -> Iterator[tuple[str, str, float, float, float | None]]:
+    """Yield (filter, sort, ms at 100, ms at 100,000 on the first page, on the hundredth) for each combination."""
+    small, large = _side(SMALL), _side(LARGE)
+    for name, query in large.parameters.items():
+        for sort in listing.SORTS:
+            base = small.milliseconds({**small.parameters[name], "sort": sort})
+            wanted = {**query, "sort": sort}
+            further = large.hundredth(wanted)
+            yield (
+                name,
+                sort,
+                base,
+                large.milliseconds(wanted),
+                large.milliseconds(further) if further else None,
+            )
+
+
+def main() -> int:
+    """Print the table and the worst ratio; return 1 where it is over the limit."""
+    print(f"{'filter':12} {'sort':14} {'100':>7} {'first':>7} {'100th':>7}  ratio")
+    worst = 0.0
+    for name, sort, base, first, hundredth in measure():
+        ratio = max(first, hundredth or 0) / base
+        worst = max(worst, ratio)
+        last = f"{hundredth:7.1f}" if hundredth else "      –"
+        print(f"{name:12} {sort:14} {base:7.1f} {first:7.1f} {last}  {ratio:5.2f}", flush=True)
+    print(f"worst ratio {worst:.2f} (wanted: at most {LIMIT})")
+    return int(worst > LIMIT)
