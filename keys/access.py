@@ -9,7 +9,6 @@ from django.http import Http404
 from keys import peppers, secret
 from keys.callers import Presented
 from keys.models import ApiKey, ApiKeyQuerySet, KeySecret
-from orgs import tenancy
 from orgs.members import Member
 from orgs.models import Project
 from orgs.roles import Permission
@@ -91,11 +90,3 @@ def keys_of_presented(presented: Presented, organization_id: str) -> ApiKeyQuery
         below = Project.objects.of(organization_id).filter(path__startswith=presented.project.path)
         visible = visible.in_projects([project.id for project in below])
     return visible.select_related("project", "environment", "owner_user")
-
-
-def organization_of(presented: Presented, key_id: str) -> str | None:
-    """Return the organization of the key that an operator's key works on; None for everybody else's own."""
-    if not presented.is_operator:
-        return None
-    with tenancy.everywhere(tenancy.Reason.OPERATOR_KEY):
-        return ApiKey.objects.filter(pk=key_id).values_list("organization_id", flat=True).first()
