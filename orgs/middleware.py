@@ -8,9 +8,13 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import logout
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect, render, resolve_url
+from django.template.response import SimpleTemplateResponse
 from django.utils import timezone
+from django.utils.http import urlencode
+from django_htmx.http import HttpResponseClientRedirect
 
 from audit import ledger
 from audit.actors import Actor
@@ -56,7 +60,24 @@ class MemberMiddleware:
             if outside:
                 return None
             with ledger.recording(request.member.organization_id, request.member):
-                return view(request, *args, **kwargs)
+                return _finished(view(request, *args, **kwargs))
+
+
+class SignInMiddleware(LoginRequiredMiddleware):
+    """Django's, which would have htmx swap the sign-in page into a part of the page that it asked from."""
+
+    def handle_no_permission(self, request: Any, view_func: View) -> Any:
+        """Redirect to the sign-in page; a request of htmx is told to go there with the whole window."""
+        response = super().handle_no_permission(request, view_func)
+        if not request.htmx:
+            return response
+        here = request.htmx.current_url_abs_path or settings.LOGIN_REDIRECT_URL
+        return HttpResponseClientRedirect(f"{resolve_url(settings.LOGIN_URL)}?{urlencode({'next': here})}")
+
+
+def _finished(response: HttpResponseBase) -> HttpResponseBase:
+    """Render a lazy response now: its lists must be read inside the organization's transaction."""
+    return response.render() if isinstance(response, SimpleTemplateResponse) else response
 
 
 def outside_organization[V: View](view: V) -> V:

@@ -122,6 +122,9 @@ def _bulk(w: World) -> object:
 # Each prepares what it needs and returns the call that must record.
 ORGS = {
     "accept_invitation": _accept,
+    "appoint_owner": lambda w: partial(
+        org_services.appoint_owner, w.cast.acme, builders.person("Heir"), actor=builders.OPERATOR
+    ),
     "archive_environment": lambda w: partial(
         org_services.archive_environment, builders.environment(w.cast.acme), actor=w.actor
     ),
