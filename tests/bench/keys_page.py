@@ -41,6 +41,11 @@ class Side:
             assert response.status_code == 200, response.status_code
         return statistics.median(times)
 
+    def both(self, query: Mapping[str, str]) -> tuple[float, float | None]:
+        """Return the times of the first and, where there is one, of the hundredth page."""
+        further = self.hundredth(query)
+        return self.milliseconds(query), self.milliseconds(further) if further else None
+
     def hundredth(self, query: Mapping[str, str]) -> dict[str, str] | None:
         """Return the query of the hundredth page; None where there are fewer."""
         filters = _filters(self.organization, query)
@@ -67,20 +72,30 @@ def _filters(organization: Organization, query: Mapping[str, str]) -> listing.Fi
 def _side(count: int) -> Side:
     organization, owner = organization_with(count)
     with tenancy.within(organization.id):
-        test = Environment.objects.get(organization=organization, mode="test").slug
-    singles = {
+        production = Environment.objects.get(organization=organization, mode="live").slug
+    values = {
         "no filter": {"status": "any"},
         "not ended": {},
-        "status": {"status": "revoked"},
+        "active": {"status": "active"},
         "kind": {"kind": "service"},
-        "environment": {"environment": test},
+        "environment": {"environment": production},
         "owner": {"owner": owner.id},
-        "team": {"owner": "team 3"},
-        "scope": {"scope": "keys:verify"},
-        "tag": {"tag": "team=t7"},
-        "name": {"q": "noc-00"},
+        "team": {"owner": "common"},
+        "scope": {"scope": "keys:read"},
+        "tag": {"tag": "team=common"},
+        "name": {"q": "noc"},
     }
-    return Side(organization, builders.signed_in(owner), singles)
+    return Side(organization, builders.signed_in(owner), values)
+
+
+# What few keys have; its page is measured against that of the value that many have, because both are full.
+RARE = {
+    "active": {"status": "disabled"},
+    "not ended": {"status": "revoked"},
+    "team": {"owner": "rare"},
+    "scope": {"scope": "keys:verify"},
+    "tag": {"tag": "team=rare"},
+}
 
 
 def measure() -> Iterator[tuple[str, str, float, float, float | None]]:
@@ -89,25 +104,19 @@ def measure() -> Iterator[tuple[str, str, float, float, float | None]]:
     for name, query in large.parameters.items():
         for sort in listing.SORTS:
             base = small.milliseconds({**small.parameters[name], "sort": sort})
-            wanted = {**query, "sort": sort}
-            further = large.hundredth(wanted)
-            yield (
-                name,
-                sort,
-                base,
-                large.milliseconds(wanted),
-                large.milliseconds(further) if further else None,
-            )
+            for label, wanted in ((name, query), (f"{name}, rare", RARE.get(name))):
+                if wanted is not None:
+                    yield label, sort, base, *large.both({**wanted, "sort": sort})
 
 
 def main() -> int:
     """Print the table and the worst ratio; return 1 where it is over the limit."""
-    print(f"{'filter':12} {'sort':14} {'100':>7} {'first':>7} {'100th':>7}  ratio")
+    print(f"{'filter':16} {'sort':14} {'100':>7} {'first':>7} {'100th':>7}  ratio")
     worst = 0.0
     for name, sort, base, first, hundredth in measure():
         ratio = max(first, hundredth or 0) / base
         worst = max(worst, ratio)
         last = f"{hundredth:7.1f}" if hundredth else "      –"
-        print(f"{name:12} {sort:14} {base:7.1f} {first:7.1f} {last}  {ratio:5.2f}", flush=True)
+        print(f"{name:16} {sort:14} {base:7.1f} {first:7.1f} {last}  {ratio:5.2f}", flush=True)
     print(f"worst ratio {worst:.2f} (wanted: at most {LIMIT})")
     return int(worst > LIMIT)

@@ -5,23 +5,25 @@ import psycopg
 from orgs.models import Organization
 from tests import builders, cluster
 
-# A mix as customers have it: a fifth revoked, a tenth never expiring, some disabled, owners and teams, old and new.
+# For most filters a value that half of the keys have, so that a page is as full at 100 keys as at 100,000, and one
+# that one key in fifty has, which an index must find.
 KEYS = """
 INSERT INTO keys_apikey (id, organization_id, project_id, environment_id, kind, name, description, owner_type,
     owner_user_id, owner_team, tags, scopes, allowed_ips, may_rotate_itself, newest_version, hint, expires_at,
     is_disabled, revoked_at, revoked_by, revocation_reason, revocation_note, ended_at, created_at, created_by,
     updated_at, person_touched_at)
 SELECT 'key_' || translate(left(md5(%(organization)s || i) || md5('x' || i), 20), '0189', 'ghij'), %(organization)s,
-    %(project)s, CASE WHEN i %% 3 = 0 THEN %(test)s ELSE %(live)s END,
-    (array['ingestion', 'control_plane', 'service'])[1 + i %% 3],
-    (array['ingest', 'noc', 'billing', 'edge'])[1 + i %% 4] || '-' || lpad(i::text, 7, '0'), '',
+    %(project)s, CASE WHEN i %% 5 < 2 THEN %(test)s ELSE %(live)s END,
+    CASE WHEN i %% 5 < 3 THEN 'service' ELSE 'ingestion' END,
+    CASE WHEN i %% 7 < 5 THEN 'noc' ELSE 'edge' END || '-' || lpad(i::text, 7, '0'), '',
     CASE WHEN i %% 2 = 0 THEN 'member' ELSE 'team' END, CASE WHEN i %% 2 = 0 THEN %(user)s END,
-    CASE WHEN i %% 2 = 0 THEN '' ELSE 'team ' || i %% 40 END, jsonb_build_object('team', 't' || i %% 50),
-    array['keys:read'] || CASE WHEN i %% 10 = 0 THEN array['keys:verify'] ELSE array[]::text[] END,
+    CASE WHEN i %% 2 = 0 THEN '' WHEN i %% 50 = 1 THEN 'rare' ELSE 'common' END,
+    jsonb_build_object('team', CASE WHEN i %% 50 = 0 THEN 'rare' ELSE 'common' END),
+    array['keys:read'] || CASE WHEN i %% 50 = 0 THEN array['keys:verify'] ELSE array[]::text[] END,
     '{}', true, 1, left(md5('hint' || i), 4),
-    CASE WHEN i %% 10 = 1 THEN NULL ELSE now() + interval '1 day' * ((i * 7919) %% 500 - 100) END, i %% 25 = 0,
-    CASE WHEN i %% 5 = 2 THEN now() END, '', CASE WHEN i %% 5 = 2 THEN 'unused' ELSE '' END, '',
-    CASE WHEN i %% 5 = 2 THEN now() END, now() - interval '1 minute' * i, 'usr_bench', now(), now()
+    CASE WHEN i %% 10 = 1 THEN NULL ELSE now() + interval '1 day' * ((i * 7919) %% 500 - 50) END, i %% 50 = 3,
+    CASE WHEN i %% 10 = 2 THEN now() END, '', CASE WHEN i %% 10 = 2 THEN 'unused' ELSE '' END, '',
+    CASE WHEN i %% 10 = 2 THEN now() END, now() - interval '1 minute' * i, 'usr_bench', now(), now()
 FROM generate_series(1, %(count)s) AS i
 """
 SECRETS = """
