@@ -1,13 +1,25 @@
 """A real server, a real browser."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
+from django.test import override_settings
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from orgs.models import Organization, User
 from tests import browser as chromium
-from tests import cluster
+from tests import builders, cluster, key_builders
 from tests.e2e.serving import Server, serve
+
+TIMEOUT_MS = 10_000
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _argon() -> Iterator[None]:
+    """Hash as the server does, which knows no other way."""
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.Argon2PasswordHasher"]):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +39,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
     opened = browser.new_context(base_url=server.url, viewport={"width": 1440, "height": 900})
+    opened.set_default_timeout(TIMEOUT_MS)
     yield opened
     opened.close()
 
@@ -35,8 +48,37 @@ def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page whose console must stay silent: a CSP violation or a script error fails the test."""
     opened = context.new_page()
-    complaints: list[str] = []
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    complaints = complaints_of(opened)
     yield opened
     assert not complaints
+
+
+@dataclass(frozen=True)
+class Acme:
+    """An organization of its own, and Alice, who owns it."""
+
+    where: Organization
+    alice: User
+
+
+@pytest.fixture
+def acme() -> Acme:
+    key_builders.catalogue()
+    alice = builders.person("Alice")
+    return Acme(builders.organization("Acme", owner=alice), alice)
+
+
+def complaints_of(page: Page) -> list[str]:
+    """Return the list that every error on the page's console is added to; an answer of 4xx is none."""
+    complaints: list[str] = []
+
+    def said(message) -> None:
+        if (
+            message.type in {"error", "warning"}
+            and "the server responded with a status of 4" not in message.text
+        ):
+            complaints.append(f"{page.url}: {message.text}")
+
+    page.on("console", said)
+    page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
+    return complaints

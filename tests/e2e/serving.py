@@ -27,7 +27,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(environment: dict[str, str], folder: Path) -> Iterator[Server]:
+def serve(environment: dict[str, str], folder: Path, *, log_level: str = "INFO") -> Iterator[Server]:
     """Run the portal on a free port of the loopback address until the block ends."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
@@ -37,13 +37,26 @@ def serve(environment: dict[str, str], folder: Path) -> Iterator[Server]:
         "DJANGO_SETTINGS_MODULE": "portal.settings",
         "KEYSTEAD_BASE_URL": url,
         "KEYSTEAD_STATIC_ROOT": str(_static_files()),
-        "KEYSTEAD_LOG_LEVEL": "INFO",
+        "KEYSTEAD_LOG_LEVEL": log_level,
     }
     log = folder / f"server-{port}.log"
-    command = [sys.executable, "-m", "uvicorn", "portal.asgi:application", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "portal.asgi:application",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--no-proxy-headers", "--no-access-log"], cwd=ROOT, env=own, stdout=output, stderr=output
+            [*command, "--no-proxy-headers", "--no-access-log"],
+            cwd=ROOT,
+            env=own,
+            stdout=output,
+            stderr=output,
         )
     try:
         _wait(url, process, log)
@@ -56,7 +69,7 @@ def serve(environment: dict[str, str], folder: Path) -> Iterator[Server]:
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/healthz", timeout=2):  # noqa: S310
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/healthz", timeout=2):
             return
         time.sleep(0.1)
     raise RuntimeError(f"the portal did not start:\n{log.read_text()[-4000:]}")
@@ -69,7 +82,11 @@ def _static_files() -> Path:
         subprocess.run(
             [sys.executable, "manage.py", "collectstatic", "--no-input", "--verbosity=0"],
             cwd=ROOT,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": "portal.settings", "KEYSTEAD_STATIC_ROOT": str(folder)},
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "portal.settings",
+                "KEYSTEAD_STATIC_ROOT": str(folder),
+            },
             check=True,
             timeout=120,
         )
