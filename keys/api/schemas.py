@@ -61,7 +61,7 @@ class OwnerTeam(Strict):
     """A team, by its name."""
 
     type: Literal["team"]
-    name: Text
+    name: Text = Field(min_length=1)
 
 
 OwnerChoice = Annotated[OwnerMember | OwnerTeam, Field(discriminator="type")]
