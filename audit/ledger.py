@@ -22,7 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection, transaction
 
 from audit import entry as entry_rules
-from audit import note
+from audit import note, redaction
 from audit.actors import Actor
 from audit.acts import Act
 from audit.errors import LedgerUnavailable
@@ -75,11 +75,13 @@ class Recorder:
 
         `target` is the id of what was changed. `data` holds facts without personal data or secrets, at most two
         levels deep; `sealed` holds free text and personal data, each at most 2,048 bytes, beside the actor's own.
+        What looks like a secret is cut down to its hint in either: somebody pasted it where it does not belong.
         """
         body = {"target": target, **_plain(data or {})}
         if self.actor.request_id:
-            body["request_id"] = self.actor.request_id
-        openings = {**self.actor.sealed(), **{key: value for key, value in (sealed or {}).items() if value}}
+            body["request_id"] = redaction.redact(self.actor.request_id)
+        given = {**self.actor.sealed(), **{key: value for key, value in (sealed or {}).items() if value}}
+        openings = {key: redaction.redact(value) for key, value in given.items()}
         draft = Draft(act=Act(act), actor=self.actor.id, data=body, openings=openings)
         self.pending.drafts.setdefault(self.organization_id, []).append(draft)
 
@@ -185,9 +187,9 @@ def _plain_value(item: Any) -> Any:
         case Mapping():
             return _plain(item)
         case tuple() | list():
-            return list(item)
+            return [_plain_value(part) for part in item]
         case str():
-            return str(item)
+            return redaction.redact(str(item))
         case _:
             return item
 

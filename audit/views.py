@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from audit import access, describe, paging
+from audit import access, describe, paging, redaction
 from audit.forms import LogFilter
 from audit.ports import ReaderRequest
 
@@ -17,6 +18,8 @@ PAGE_SIZE: Final = 50
 @require_safe
 def log(request: ReaderRequest) -> HttpResponse:
     """Show one page of the entries that the filters leave, newest first; to htmx only what they change."""
+    if any(redaction.holds_secret(text) for _, texts in request.GET.lists() for text in texts):
+        return HttpResponseRedirect(reverse("audit:log"))
     member = request.member
     entries = access.entries(member)
     form = LogFilter(request.GET, actors=access.actors(member))

@@ -7,6 +7,8 @@ class KeysConfig(AppConfig):
 
     def ready(self) -> None:
         # Models can't be imported before the apps are ready.
-        from keys import settling  # noqa: PLC0415
+        from audit import redaction  # noqa: PLC0415
+        from keys import secret, settling  # noqa: PLC0415
 
+        redaction.filters.append(secret.redact)
         settling.register()

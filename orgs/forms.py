@@ -10,6 +10,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 
+from audit.redaction import holds_secret
 from orgs.errors import OrgsError
 from orgs.models import Environment, Project, User
 from orgs.models.organization import SLUG
@@ -39,7 +40,9 @@ def _offer(form: forms.Form, name: str, choices: list[tuple[str, str]]) -> None:
 
 
 def plain_text(value: str) -> None:
-    """Refuse characters that can't be seen and change how the rest is read."""
+    """Refuse characters that can't be seen and change how the rest is read, and a secret pasted where it is kept."""
+    if holds_secret(value):
+        raise ValidationError("This looks like a secret. It was not kept; don't store it here.")
     if any(unicodedata.category(char) == "Cc" or char in BIDI_CONTROLS for char in value):
         raise ValidationError("This holds characters that can't be seen.")
 
@@ -67,7 +70,10 @@ class OrganizationForm(forms.Form):
 
 class InvitationForm(forms.Form):
     email = forms.EmailField(
-        label="E-mail address", max_length=254, help_text="Only somebody with this address can use the link."
+        label="E-mail address",
+        max_length=254,
+        help_text="Only somebody with this address can use the link.",
+        validators=[plain_text],
     )
     role = forms.ChoiceField(widget=forms.RadioSelect)
     project = forms.ChoiceField(

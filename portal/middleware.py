@@ -4,16 +4,20 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from audit.requests import Request
+from keys.secret import redact
 from portal import errors
 
 View = Callable[[HttpRequest], HttpResponseBase]
+ELLIPSIS = "…"
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+REDACTED_TYPES = ("text/html", "text/plain")
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES = frozenset({"same-origin", "none"})
@@ -28,7 +32,7 @@ class RequestMiddleware:
 
     def __call__(self, request: Request) -> HttpResponseBase:
         given = request.headers.get("X-Request-Id", "")
-        request.request_id = given if SANE_REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        request.request_id = given if _is_sane(given) else f"req_{secrets.token_hex(12)}"
         peer = request.META.get("REMOTE_ADDR", "")
         request.client_ip = client_address(
             peer, request.headers.get("X-Forwarded-For", ""), settings.TRUSTED_PROXIES
@@ -43,6 +47,11 @@ class RequestMiddleware:
             path = getattr(request, "logged_path", request.path)
             self.log.info("request", method=request.method, path=path, status=response.status_code)
         return response
+
+
+def _is_sane(request_id: str) -> bool:
+    """Say whether a caller's id may be kept: it goes into logs and ledgers, so that it must not be a secret."""
+    return SANE_REQUEST_ID.fullmatch(request_id) is not None and redact(request_id) == request_id
 
 
 def client_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
@@ -92,6 +101,35 @@ class GuardMiddleware:
         if isinstance(response, HttpResponse) and not request.path.startswith(settings.STATIC_URL):
             response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+class RedactionMiddleware:
+    """Hide secrets in every page but the one that shows a new one (`keys.views.common.show_secret`).
+
+    Somebody pastes a secret into a wrong field or address, and the page with the error would give it back: a second
+    answer that holds it. The API's answers are no pages: its errors go over the same filter where they are written.
+    No path of ours holds a secret, so that one that does leads nowhere, and is not looked up either.
+    """
+
+    def __init__(self, get_response: View) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        is_nowhere = redact(request.path) != request.path
+        response = errors.not_found(request) if is_nowhere else self.get_response(request)
+        if place := response.headers.get("Location"):
+            response.headers["Location"] = redact(place).replace(ELLIPSIS, quote(ELLIPSIS))
+        if isinstance(response, HttpResponse) and _is_page(response):
+            page = response.content.decode(response.charset)
+            hidden = redact(page)
+            if hidden != page:
+                response.content = hidden.encode(response.charset)
+        return response
+
+
+def _is_page(response: HttpResponse) -> bool:
+    is_text = response.headers.get("Content-Type", "").startswith(REDACTED_TYPES)
+    return is_text and not getattr(response, "shows_secret", False)
 
 
 def _name_origin(request: HttpRequest) -> None:

@@ -2,7 +2,7 @@
 
 Text that is stored is shown to others and written to logs: NUL (which PostgreSQL refuses), control characters
 (which forge log lines), lone surrogates (which no UTF-8 can carry) and the invisible marks that reorder what
-a reader sees are refused everywhere.
+a reader sees are refused everywhere. So is what looks like a secret, which is kept nowhere.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Final
 
 from keys.errors import Invalid
 from keys.scopes import MAX_SCOPES, RESERVED, CatalogueScope, covers, is_wildcard, validate
-from keys.secret import Kind
+from keys.secret import Kind, redact
 from orgs.roles import Risk
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
@@ -55,7 +55,7 @@ def check_description(text: str) -> str:
     """Return the description, its line ends made LF.
 
     Raises:
-        Invalid: more than 1,000 bytes of UTF-8, or a forbidden character (field `description`).
+        Invalid: more than 1,000 bytes of UTF-8, a forbidden character, or a secret (field `description`).
     """
     return _text(text, "description", MAX_TEXT_BYTES, lines=True)
 
@@ -64,7 +64,7 @@ def check_note(text: str) -> str:
     """Return the note of a revocation, its line ends made LF.
 
     Raises:
-        Invalid: more than 1,000 bytes of UTF-8, or a forbidden character (field `note`).
+        Invalid: more than 1,000 bytes of UTF-8, a forbidden character, or a secret (field `note`).
     """
     return _text(text, "note", MAX_TEXT_BYTES, lines=True)
 
@@ -73,7 +73,7 @@ def check_team(name: str) -> str:
     """Return the name of the team that owns a key, without the spaces around it.
 
     Raises:
-        Invalid: empty, more than 100 characters, or a forbidden character (field `owner`).
+        Invalid: empty, more than 100 characters, a forbidden character, or a secret (field `owner`).
     """
     team = _text(name, "owner", MAX_TEAM * 4).strip()
     if not 1 <= len(team) <= MAX_TEAM:
@@ -86,7 +86,7 @@ def check_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
     Raises:
         Invalid: more than 20; a name that is not 1 to 32 of a-z, 0-9, `_` and `-`; a value of more than 64
-            bytes of UTF-8 or with a forbidden character (field `tags`, or `tags.<name>` for a value).
+            bytes of UTF-8, or with a forbidden character or a secret (field `tags`, or `tags.<name>` for a value).
     """
     if len(tags) > MAX_TAGS:
         raise Invalid(f"A key has at most {MAX_TAGS} tags.", field="tags")
@@ -139,6 +139,8 @@ def _text(text: str, field: str, max_bytes: int, *, lines: bool = False) -> str:
         raise Invalid(_complaint(max_bytes), field=field)
     if len(plain.encode()) > max_bytes:
         raise Invalid(_complaint(max_bytes), field=field)
+    if redact(plain) != plain:
+        raise Invalid("This looks like a secret. It was not kept; don't store it here.", field=field)
     return plain
 
 

@@ -79,6 +79,7 @@ def show_secret(request: MemberRequest, key: ApiKey, text: str, **context: Any) 
         **context,
     }
     response = render(request, "keys/secret.html", shown)
+    response.shows_secret = True  # type: ignore[attr-defined]
     response["Cache-Control"] = "no-store"
     return response
 
