@@ -113,7 +113,7 @@ def authenticate(text: str, *, ip: str) -> tuple[verdict.Verdict, Presented | No
         found = _decide(row, Ask(verifier_organization_id=None, ip=ip))
         if row is None or not found.is_valid:
             return found, None
-        _touch(row, ip, every=OWN_USE_EVERY)
+        _touch(row, ip or None, every=OWN_USE_EVERY)
         _renew_digest(row, text)
     return found, _presented(row, found.scopes)
 

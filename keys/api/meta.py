@@ -17,7 +17,7 @@ from keys.api.schemas import (
     ScopeOut,
     ScopesOut,
 )
-from keys.callers import Caller
+from keys.callers import Caller, Presented
 from keys.models import Scope
 from keys.secret import Kind
 from orgs.models import Environment, Organization, Project
@@ -45,12 +45,7 @@ def project_list(request: ApiRequest, query: Query[PageQuery]) -> HttpResponse:
         if not presented.is_operator:
             reached = reached.filter(path__startswith=presented.project.path)
         rows, cursor = by_column(reached, "path", query)
-        return ProjectsOut(
-            data=[
-                ProjectOut(id=row.id, name=row.name, parent=row.parent_id, scopes=row.scopes) for row in rows
-            ],
-            next_cursor=cursor,
-        )
+        return ProjectsOut(data=[_project(row, presented) for row in rows], next_cursor=cursor)
 
     return running.read(request, act)
 
@@ -141,6 +136,12 @@ def me(request: ApiRequest) -> HttpResponse:
         )
 
     return running.read(request, act)
+
+
+def _project(row: Project, presented: Presented) -> ProjectOut:
+    """Return a project; what lies above the caller's own is not the caller's to see."""
+    is_top = not presented.is_operator and row.id == presented.project.id
+    return ProjectOut(id=row.id, name=row.name, parent=None if is_top else row.parent_id, scopes=row.scopes)
 
 
 def _scope(row: Scope) -> ScopeOut:

@@ -1,0 +1,40 @@
+"""The OpenAPI document agrees with what is answered: schemathesis asks, on the WSGI application itself."""
+
+import pytest
+import schemathesis
+from django.core.handlers.wsgi import WSGIHandler
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import CHECKS
+
+from keys.api.urls import document
+from tests.api import calls
+
+# A cursor or a name of a valid form may still be refused for what it means; and each call carries a valid key,
+# because those without one are `test_auth`'s.
+LEFT_OUT = {"positive_data_acceptance", "missing_required_header", "ignored_auth"}
+EXAMPLES = 8
+schema = schemathesis.openapi.from_dict(document())
+schema.app = WSGIHandler()
+
+
+@pytest.fixture(scope="module")
+def secret(cast, django_db_blocker):
+    with django_db_blocker.unblock():
+        return calls.key(cast.acme, cast.alice).secret
+
+
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_answers_are_as_documented(case, secret):
+    headers = {**(case.headers or {}), "Authorization": f"Bearer {secret}", "Host": calls.HOST}
+    case.headers = headers
+    response = case.call(base_url=f"http://{calls.HOST}")
+    excluded = [CHECKS.get_one(name) for name in LEFT_OUT]
+    case.validate_response(response, excluded_checks=excluded)
+    assert response.status_code < 500
