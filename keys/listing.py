@@ -29,7 +29,7 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_CURSOR: Final = 512
 # So many keys are found faster by their ids than by asking of each key, in the list's order, whether it is among them.
-FEW: Final = 2_000
+FEW: Final = 500
 FORWARD, BACKWARD = "n", "p"
 
 ID: Final = re.compile(r"key_[a-z2-7]{20}")

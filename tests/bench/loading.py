@@ -21,7 +21,7 @@ SELECT 'key_' || translate(left(md5(%(organization)s || i) || md5('x' || i), 20)
     jsonb_build_object('team', CASE WHEN i %% 50 = 0 THEN 'rare' ELSE 'common' END),
     array['keys:read'] || CASE WHEN i %% 50 = 0 THEN array['keys:verify'] ELSE array[]::text[] END,
     '{}', true, 1, left(md5('hint' || i), 4),
-    CASE WHEN i %% 10 = 1 THEN NULL ELSE now() + interval '1 day' * ((i * 7919) %% 500 - 50) END, i %% 50 = 3,
+    CASE WHEN i %% 10 = 7 THEN NULL ELSE now() + interval '1 day' * ((i * 7919) %% 500 - 50) END, i %% 50 = 3,
     CASE WHEN i %% 10 = 2 THEN now() END, '', CASE WHEN i %% 10 = 2 THEN 'unused' ELSE '' END, '',
     CASE WHEN i %% 10 = 2 THEN now() END, now() - interval '1 minute' * i, 'usr_bench', now(), now()
 FROM generate_series(1, %(count)s) AS i
