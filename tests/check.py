@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests import cluster
+
 ROOT = Path(__file__).resolve().parent.parent
 # A deployment's settings without a server: what is checked needs none.
 DEPLOYMENT = {
@@ -25,6 +27,7 @@ DEPLOYMENT = {
     "KEYSTEAD_SECRET_KEY": "only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz",
     "KEYSTEAD_PEPPER": f"1:{'5a' * 32}",
     "KEYSTEAD_BASE_URL": "https://keys.example.com",
+    "LEDGER_PUBLIC_KEY": cluster.SETTINGS["LEDGER_PUBLIC_KEY"],
     "DJANGO_SETTINGS_MODULE": "portal.settings",
 }
 # The history can't be compared without a server; the models and the migrations can.

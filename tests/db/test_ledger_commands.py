@@ -30,8 +30,8 @@ class TestVerify:
             lines = run("ledger", "verify").splitlines()
         except CommandError as fault:
             # Another test of this process left a ledger that it had tampered with.
-            assert ours not in str(fault)  # noqa: PT017
-            assert theirs not in str(fault)  # noqa: PT017
+            assert ours not in str(fault)
+            assert theirs not in str(fault)
         else:
             assert len(lines) == sound
             assert sum(ours in line and "size 3" in line for line in lines) == 1

@@ -1,7 +1,5 @@
 """Writing the ledger: whatever happens meanwhile, an entry and its change stand or fall together, in one chain."""
 
-# ruff: noqa: PT012 - what fails is the end of a block, not one call in it.
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime

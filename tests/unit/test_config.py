@@ -15,12 +15,18 @@ class TestRead:
         assert "KEYSTEAD_BRAND" not in config.read()
 
     def test_the_demos_file_lies_under_the_environment(self, monkeypatch, tmp_path):
-        (tmp_path / "env").write_text("# comment\nDATABASE_URL=postgres://a@b/c\nKEYSTEAD_BRAND=demo\nX=1=2\n")
+        (tmp_path / "env").write_text(
+            "# comment\nDATABASE_URL=postgres://a@b/c\nKEYSTEAD_BRAND=demo\nX=1=2\n"
+        )
         monkeypatch.setenv("KEYSTEAD_HOME", str(tmp_path))
         monkeypatch.delenv("DATABASE_URL", raising=False)
         monkeypatch.setenv("KEYSTEAD_BRAND", "mine")
         read = config.read()
-        assert (read["DATABASE_URL"], read["KEYSTEAD_BRAND"], read["X"]) == ("postgres://a@b/c", "mine", "1=2")
+        assert (read["DATABASE_URL"], read["KEYSTEAD_BRAND"], read["X"]) == (
+            "postgres://a@b/c",
+            "mine",
+            "1=2",
+        )
 
     def test_without_either_there_is_only_the_environment(self, monkeypatch, tmp_path):
         monkeypatch.setenv("KEYSTEAD_HOME", str(tmp_path))
@@ -44,7 +50,17 @@ class TestPeppers:
         assert config.peppers(f"1:{PEPPER},2:{'cd' * 32}") == {1: bytes.fromhex(PEPPER), 2: b"\xcd" * 32}
 
     @pytest.mark.parametrize(
-        "text", ["", PEPPER, "1:", "1:abcd", f"0:{PEPPER}", f"1:{PEPPER},1:{PEPPER}", "1:" + "zz" * 32, f"x:{PEPPER}"]
+        "text",
+        [
+            "",
+            PEPPER,
+            "1:",
+            "1:abcd",
+            f"0:{PEPPER}",
+            f"1:{PEPPER},1:{PEPPER}",
+            "1:" + "zz" * 32,
+            f"x:{PEPPER}",
+        ],
     )
     def test_refused_without_repeating_it(self, text):
         with pytest.raises(ImproperlyConfigured) as caught:
@@ -54,7 +70,11 @@ class TestPeppers:
 
 class TestBaseUrl:
     def test_https_anywhere_and_http_on_the_loopback(self):
-        assert config.base_url("https://keys.example.com/") == ("https://keys.example.com", "keys.example.com", False)
+        assert config.base_url("https://keys.example.com/") == (
+            "https://keys.example.com",
+            "keys.example.com",
+            False,
+        )
         assert config.base_url("http://127.0.0.1:8000") == ("http://127.0.0.1:8000", "127.0.0.1", True)
 
     @pytest.mark.parametrize("url", ["http://keys.example.com", "http://0.0.0.0:8000"])
