@@ -16,7 +16,6 @@ from tests.e2e.serving import Server
 from tests.e2e.showroom import Showroom
 
 AXE = Axe()
-# By its name, so that the second look at a page needs not load the 500 kB of axe again.
 RUN = "options => axe.run(options).then(found => found.violations)"
 EVERYTHING: dict[str, Any] = {"resultTypes": ["violations"]}
 COLORS = EVERYTHING | {"runOnly": ["color-contrast", "link-in-text-block"]}
@@ -36,6 +35,7 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
         base_url=server.url, viewport={"width": WIDE, "height": 900}, reduced_motion="reduce"
     )
     context.set_default_timeout(TIMEOUT_MS)
+    context.add_init_script(AXE.axe_script)
     opened = context.new_page()
     complaints = complaints_of(opened)
     yield opened
@@ -61,8 +61,6 @@ def look(page: Page, *, narrow: bool = False) -> list[str]:
 
 
 def _violations(page: Page, options: dict[str, Any]) -> list[str]:
-    if page.evaluate("typeof axe") == "undefined":
-        page.evaluate(AXE.axe_script)
     return [
         f"{found['id']} at {' '.join(map(str, node['target']))}: {node['html'][:160]} {node['failureSummary']}"
         for found in page.evaluate(RUN, options)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -590,9 +591,10 @@ class TestExport:
         assert line["owner"].startswith(f"'{start}")
         assert all(not value or value[0] not in "=+-@\t\r" for value in line.values())
 
-    def test_a_secret_typed_into_another_field_is_hidden(self):
+    def test_a_secret_typed_into_another_field_is_hidden(self, cast):
         where, owner, client = fresh()
-        create(where, owner, owner=Owner(team=f"x {LEAK}"), tags={"note": LEAK})
+        # The services refuse it today.
+        age(create(where, owner).key.id, owner_team=f"x {LEAK}", tags=json.dumps({"note": LEAK}))
         text = client.get("/keys.csv").getvalue().decode()
         assert LEAK[:15] in text
         assert LEAK[15:30] not in text
