@@ -168,7 +168,7 @@ def key_delete(
     auth=Bearer("keys:revoke"),
     response={204: None},
     operation_id="revoke_key",
-    summary="Revoke a key",
+    summary="Revoke a key, with a reason",
     openapi_extra=docs.change("keys:revoke", 403, 404, 409, once=True),
 )
 def key_revoke(

@@ -70,6 +70,21 @@ OwnerChoice = Annotated[OwnerMember | OwnerTeam, Field(discriminator="type")]
 class KeyDraft(Strict):
     """A key to create."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "noc-production",
+                    "kind": "control_plane",
+                    "environment": "production",
+                    "scopes": ["incidents:read"],
+                    "tags": {"team": "noc"},
+                    "expires_in_days": 30,
+                }
+            ]
+        }
+    )
+
     name: Text = Field(description="`[a-z0-9][a-z0-9-]{1,62}`, unique among the environment's keys in use.")
     kind: KindName
     environment: Slug = Field(description="The environment's slug.")
@@ -107,6 +122,10 @@ class KeyDraft(Strict):
 class KeyChanges(Strict):
     """What is to become of a key; what is left out stays as it is."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"description": "For the night shift", "tags": {"team": "noc"}}]}
+    )
+
     name: Text = Field(default_factory=str)
     description: Text = Field(default_factory=str)
     owner: OwnerChoice | None = Field(default=None, description="null: nobody.")
@@ -125,12 +144,18 @@ class KeyChanges(Strict):
 class Revocation(Strict):
     """Why a key is revoked."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "leaked", "note": "In a build log"}]}
+    )
+
     reason: Reason = "other"
     note: Text = Field(default="", description="At most 1,000 bytes; sealed in the security log.")
 
 
 class RotationRequest(Strict):
     """How to rotate."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"mode": "grace", "grace_seconds": 3600}]})
 
     mode: Literal["grace", "immediate"] = "grace"
     version: int | None = Field(
@@ -146,6 +171,8 @@ class RotationRequest(Strict):
 
 class SelfRotationRequest(RotationRequest):
     """How to rotate the very key that asks, or another one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": 1}]})
 
     key_id: Id | None = Field(
         default=None, description="Another key's id; this needs the scope `keys:rotate`."
@@ -189,6 +216,19 @@ class Trace(Strict):
 
 class VerifyRequest(Strict):
     """A presented secret, and what it should be good for; only `secret` is required."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "secret": "the secret that a client presented",
+                    "scopes": ["incidents:read"],
+                    "ip": "203.0.113.7",
+                    "endpoint": "GET /v1/incidents",
+                }
+            ]
+        }
+    )
 
     secret: Text
     scopes: ScopeList | ScopeQuery | None = Field(

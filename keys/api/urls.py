@@ -1,18 +1,20 @@
 """The URLs under `/v1/`: ninja's, each view made the API's own, and the document that describes them."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from http import HTTPStatus
 from typing import Any, Final
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from ninja import NinjaAPI
 
-from keys.api import docs, keys, meta, problems, rotation, verify
+from keys.api import docs, keys, meta, problems, reference, rotation, verify
 from keys.api.auth import expiry_notice
 from keys.api.body import StrictParser
 from keys.api.problems import Problem
@@ -55,23 +57,30 @@ def _wrong_method(allow: str) -> Problem:
     return Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, {"Allow": allow})
 
 
+@cache
 def document() -> dict[str, Any]:
-    """Return the OpenAPI document."""
+    """Return the OpenAPI document; not to be changed."""
     return docs.finished(api.get_openapi_schema(path_prefix="/v1/"))
 
 
-def openapi(request: HttpRequest) -> HttpResponse:
-    if request.method not in {"GET", "HEAD"}:
-        return problems.respond(request, _wrong_method("GET, HEAD"))
+@require_safe
+def openapi(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
     return JsonResponse(document())
 
 
-def docs_page(request: HttpRequest) -> HttpResponse:
-    return render(request, "docs/api.html", {"document": document()})
+@require_safe
+def page(request: HttpRequest) -> HttpResponse:
+    found = {
+        "groups": reference.groups(document(), settings.KEYSTEAD_BASE_URL),
+        "shapes": reference.shapes(document()),
+    }
+    return render(request, "docs/api.html", found)
 
 
+app_name = "v1"
 urlpatterns = [
     path("openapi.json", of_api(openapi), name="openapi"),
+    path("docs", of_api(page), name="docs"),
     *[
         path(str(pattern.pattern), of_api(pattern.callback), name=pattern.name)
         for pattern in api.urls[0]
