@@ -213,6 +213,13 @@ on("htmx:afterSettle", (event) => {
   const said = event.detail.elt?.dataset?.announce;
   if (said) announce(said);
 });
+// What was ticked while an answer was on its way stays ticked in the part that the answer replaces.
+on("htmx:oobBeforeSwap", ({ detail: { target, fragment } }) => {
+  for (const box of target.querySelectorAll("input[type=checkbox]")) {
+    const fresh = fragment.querySelector(`input[name="${CSS.escape(box.name)}"][value="${CSS.escape(box.value)}"]`);
+    if (fresh && !fresh.disabled) fresh.checked = box.checked;
+  }
+});
 on("htmx:responseError", () => failed("That did not work. Reload the page and try again."));
 on("htmx:sendError", () => failed("The portal can't be reached. Check the connection and try again."));
 
