@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from keys.api.answers import ProblemOut
 from keys.api.problems import CONTENT_TYPE
-from keys.api.schemas import ProblemOut
 
 REF: Final = "#/components"
 _ALWAYS: Final = (400, 401, 422, 503)

@@ -10,15 +10,13 @@ from pydantic import BaseModel, Field
 
 from keys import access, clock, listing, services
 from keys.api import docs, present, running
+from keys.api.answers import CreatedOut, KeyOut, KeysOut
 from keys.api.auth import ApiRequest, Bearer
 from keys.api.paging import Cursor, Limit, check_names
 from keys.api.problems import invalid
-from keys.api.schemas import (
-    CreatedOut,
+from keys.api.requests import (
     KeyChanges,
     KeyDraft,
-    KeyOut,
-    KeysOut,
     OwnerChoice,
     OwnerTeam,
     Revocation,

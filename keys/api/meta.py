@@ -4,10 +4,7 @@ from django.http import HttpResponse
 from ninja import Query, Router
 
 from keys.api import docs, running
-from keys.api.auth import ApiRequest, Bearer
-from keys.api.keys import find
-from keys.api.paging import PageQuery, by_column, check_names
-from keys.api.schemas import (
+from keys.api.answers import (
     EnvironmentOut,
     EnvironmentsOut,
     MeOut,
@@ -17,6 +14,9 @@ from keys.api.schemas import (
     ScopeOut,
     ScopesOut,
 )
+from keys.api.auth import ApiRequest, Bearer
+from keys.api.keys import find
+from keys.api.paging import PageQuery, by_column, check_names
 from keys.callers import Caller, Presented
 from keys.models import Scope
 from keys.secret import Kind

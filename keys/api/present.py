@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.models import F, Q
 
 from keys import rotation, secret, verdict
-from keys.api.schemas import (
+from keys.api.answers import (
     ElsewhereOut,
     KeyOut,
     MemberOut,

@@ -8,10 +8,11 @@ from ninja import Body, Router
 
 from keys import clock, services
 from keys.api import docs, present, running
+from keys.api.answers import RotatedOut
 from keys.api.auth import ApiRequest, Bearer, require
 from keys.api.keys import find
 from keys.api.paging import check_names
-from keys.api.schemas import RotatedOut, RotationRequest, SelfRotationRequest
+from keys.api.requests import RotationRequest, SelfRotationRequest
 from keys.callers import Caller
 from keys.rotation import Mode
 

@@ -7,9 +7,10 @@ from ninja import Router
 
 from keys import verification
 from keys.api import docs, present, running
+from keys.api.answers import UnknownOut, VerdictOut
 from keys.api.auth import ApiRequest, Bearer
 from keys.api.paging import check_names
-from keys.api.schemas import ScopeList, ScopeQuery, UnknownOut, VerdictOut, VerifyRequest
+from keys.api.requests import ScopeList, ScopeQuery, VerifyRequest
 from keys.scopes import Query, all_of, parse_query
 
 router = Router(tags=["Verification"])
