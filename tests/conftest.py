@@ -8,6 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 import pytest
+from django.core.cache import cache
 from django.db import connections
 from pytest_django import DjangoDbBlocker
 
@@ -54,6 +55,8 @@ def _database(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker
         return
     request.getfixturevalue("django_db_setup")
     with django_db_blocker.unblock():
+        # All tests come from one address, and more often than a person may.
+        cache.clear()
         yield
         left_open = [alias for alias in connections if connections[alias].in_atomic_block]
         assert not left_open, f"the test left a transaction open on {left_open}"

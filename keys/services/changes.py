@@ -171,7 +171,7 @@ _CHECKS: Final[Mapping[str, Any]] = {
     "may_rotate_itself": lambda _, value: {"may_rotate_itself": value},
 }
 _WIDENING: Final = frozenset(
-    {"scopes", "allowed_ips", "expires_at", "owner_type", "owner_user_id", "is_disabled"}
+    {"scopes", "allowed_ips", "expires_at", "owner_type", "owner_user_id", "is_disabled", "disabled_until"}
 )
 
 
@@ -195,11 +195,16 @@ def _refuse_widening(key: ApiKey, columns: Mapping[str, Any], actor: Caller) -> 
 
 
 def _may_widen(key: ApiKey, columns: Mapping[str, Any]) -> bool:
-    if columns.get("is_disabled") is True and set(columns) <= {"is_disabled", "disabled_until"}:
-        return False
-    if set(columns) == {"scopes"} and set(columns["scopes"]) <= set(key.scopes):
-        return False
-    return bool(_WIDENING & set(columns))
+    """Tell whether a change could give more; taking scopes away and disabling, or for longer, never does."""
+    widening = _WIDENING & set(columns)
+    if columns.get("is_disabled") is True:
+        widening -= {"is_disabled"}
+    until = columns.get("disabled_until")
+    if until is not None and (key.disabled_until is None or until > key.disabled_until):
+        widening -= {"disabled_until"}
+    if set(columns.get("scopes", ())) <= set(key.scopes):
+        widening -= {"scopes"}
+    return bool(widening)
 
 
 def _update(key: ApiKey, columns: dict[str, Any], now: datetime) -> None:

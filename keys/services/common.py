@@ -21,7 +21,7 @@ def rule_for(policy: KeyPolicy, kind: Kind) -> ExpiryRule:
     return ExpiryRule(
         default_days=getattr(policy, f"{kind}_default_days"),
         max_days=getattr(policy, f"{kind}_max_days"),
-        may_never=kind is Kind.INGESTION and policy.ingestion_may_never_expire,
+        may_never=Kind(kind) is Kind.INGESTION and policy.ingestion_may_never_expire,
     )
 
 

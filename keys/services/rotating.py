@@ -13,7 +13,7 @@ from keys import secret as secrets
 from keys.callers import Caller
 from keys.errors import VersionConflict
 from keys.models import ApiKey, KeySecret, Rotation
-from keys.policy import refuse_excess
+from keys.policy import grant_networks, refuse_excess
 from keys.secret import Kind, Mode
 from keys.services.common import check_reach, facts, policy_of, rule_for
 from keys.services.creation import insert_secret
@@ -91,14 +91,16 @@ def _itself(key: ApiKey, actor: Caller) -> rotation.Itself | None:
 
 
 def _refuse_excess(key: ApiKey, actor: Caller) -> None:
-    """Rotation hands out the secret, so the caller must hold all that it opens."""
+    """Rotation hands out the secret, so the caller must hold all that it opens, from wherever it opens it."""
+    bounds = actor.bounds(key.project)
     refuse_excess(
-        actor.bounds(key.project),
+        bounds,
         scopes=key.scopes,
         risks=catalogue.risks(catalogue.load()),
         project_path=key.project.ancestors,
         mode=Mode(key.environment.mode),
     )
+    grant_networks(bounds, tuple(key.allowed_ips))
 
 
 def _running(key: ApiKey, now: datetime) -> Rotation | None:

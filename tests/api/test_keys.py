@@ -356,6 +356,25 @@ class TestNobodyGrantsMoreThanTheyHold:
         later = (timezone.now() + timedelta(days=80)).isoformat()
         is_problem(short.patch(known(other), {"expires_at": later}), 403, "exceeds_grant")
 
+    def test_enabling_needs_all_that_it_opens_and_disabling_nothing(self, cast):
+        weak = calls.program(cast.acme, cast.alice, ["keys:write"])
+        other = key_builders.create(cast.acme, cast.alice)
+        soon, later = ((timezone.now() + timedelta(hours=hours)).isoformat() for hours in (1, 2))
+        assert weak.patch(known(other), {"disabled_until": soon}).status_code == 200
+        assert weak.patch(known(other), {"disabled_until": later}).status_code == 200
+        for change in ({"disabled_until": soon}, {"disabled_until": None}, {"enabled": True}):
+            is_problem(weak.patch(known(other), change), 403, "exceeds_grant")
+        assert weak.patch(known(other), {"enabled": False}).status_code == 200
+        is_problem(weak.patch(known(other), {"enabled": True}), 403, "exceeds_grant")
+
+    def test_rotating_another_gives_no_secret_for_more_addresses(self, cast):
+        networks = ["198.51.100.0/24"]
+        bound = calls.program(cast.acme, cast.alice, ["keys:rotate", "incidents:read"], allowed_ips=networks)
+        anywhere = key_builders.create(cast.acme, cast.alice, scopes=["incidents:read"])
+        as_bound = key_builders.create(cast.acme, cast.alice, scopes=["incidents:read"], allowed_ips=networks)
+        is_problem(bound.post(f"{known(anywhere)}/rotate", {}), 403, "exceeds_grant")
+        assert bound.post(f"{known(as_bound)}/rotate", {}).status_code == 201
+
 
 class TestOperator:
     def test_creates_for_a_customer(self, cast, operator):
