@@ -169,7 +169,8 @@ BEGIN
             RAISE EXCEPTION 'that is not the name of this organization''s log' USING ERRCODE = 'check_violation';
         END IF;
         INSERT INTO public.audit_head (organization_id, origin) VALUES (organization, origin_if_new)
-            ON CONFLICT (organization_id) DO NOTHING;
+            -- Whichever index sees the other one who opens it first: both say the same.
+            ON CONFLICT DO NOTHING;
         SELECT * INTO head FROM public.audit_head h WHERE h.organization_id = organization FOR UPDATE;
     END IF;
     clock := date_trunc('milliseconds', clock_timestamp());

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.core.management.base import CommandError
+from django.db import connections
 
 from keys import clock, peppers
 from keys.models import Scope
@@ -29,7 +30,8 @@ from portal.demo_data.ageing import as_of
 from portal.management.commands.demo_data import Command
 from tests import cluster
 
-DATABASE = "keystead_demo_data"
+# Each worker makes its own, where both have tests of this file.
+DATABASE = f"{cluster.database()}_demo_data"
 
 
 @dataclass
@@ -61,6 +63,20 @@ def manage(environment: dict[str, str], *arguments: str) -> subprocess.Completed
         timeout=240,
         check=False,
     )
+
+
+@pytest.fixture
+def untouched(django_db_setup: None) -> Iterator[None]:
+    """Let this process's connections work in a clone in which no other test has declared scopes or people."""
+    cluster.new_clone(f"{DATABASE}_untouched")
+    names = {alias: connections[alias].settings_dict["NAME"] for alias in connections}
+    for alias in names:
+        connections[alias].close()
+        connections[alias].settings_dict["NAME"] = f"{DATABASE}_untouched"
+    yield
+    for alias, name in names.items():
+        connections[alias].close()
+        connections[alias].settings_dict["NAME"] = name
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +296,7 @@ class TestRunningAgain:
         earlier = Command().read()
         assert earlier is None or not demo_data.refresh(earlier, "http://127.0.0.1:1")
 
+    @pytest.mark.usefixtures("untouched")
     def test_what_is_not_told_is_not_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The document is the only place of the secrets: where it can't be written, nothing stays."""
         monkeypatch.setattr(heliograph, "COUNT", 5)
