@@ -83,6 +83,7 @@ class TestSignIn:
         assert client.cookies["session"].value != fixed.session_key
         assert not Session.objects.filter(session_key=sessions.digest(fixed.session_key)).exists()
 
+    @pytest.mark.usefixtures("one_window")
     def test_is_limited_by_account_with_a_page(self, user):
         answers = [
             browser(f"203.0.113.{number}").post("/login", credentials(user, "wrong password here"))
@@ -92,6 +93,7 @@ class TestSignIn:
         assert answers[-1]["Retry-After"] == "60"
         assert b"Too many attempts" in answers[-1].content
 
+    @pytest.mark.usefixtures("one_window")
     def test_is_limited_by_address(self):
         answers = [
             browser("203.0.113.99").post("/login", {"login": f"{number}@example.com", "password": "x"})
@@ -179,6 +181,7 @@ class TestPassword:
         assert response.status_code == 200
         assert list(response.context["form"].errors) == ["password1"]
 
+    @pytest.mark.usefixtures("one_window")
     def test_is_limited(self, user):
         client = builders.signed_in(user)
         answers = [self.change(client, old="wrong password here").status_code for _ in range(11)]
@@ -217,6 +220,7 @@ class TestStepUp:
             client.post(response.url, {"password": builders.PASSWORD})
             assert client.get("/settings/members/invite").status_code == 200
 
+    @pytest.mark.usefixtures("one_window")
     def test_is_limited(self, user):
         client = builders.signed_in(user)
         answers = [client.post("/account/confirm", {"password": "wrong"}).status_code for _ in range(11)]

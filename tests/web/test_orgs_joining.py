@@ -168,6 +168,7 @@ class TestOwnAccount:
         client.post("/join")
         assert cast.acme.id in client.get("/settings/organization").content.decode()
 
+    @pytest.mark.usefixtures("one_window")
     def test_is_limited(self, cast):
         _, token = invite(cast)
         client = opened(token, Client(REMOTE_ADDR="203.0.113.200"))
