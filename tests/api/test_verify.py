@@ -62,7 +62,7 @@ class TestValid:
             "slug": cast.acme.slug,
             "name": "Acme",
         }
-        assert found["plan"] == {"slug": "standard", "name": "Standard"}
+        assert found["plan"] == {"slug": "standard", "name": builders.plan().name}
         assert (found["project"], found["environment"]) == (builders.root(cast.acme).id, "production")
         assert found["scopes"] == ["incidents:read", "incidents:write"]
         assert (found["missing_scopes"], found["entitlements"]) == ([], {})

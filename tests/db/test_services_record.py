@@ -90,6 +90,10 @@ class World:
             f"{builders.unique('new')}@example.com", Role.VIEWER, actor=self.actor
         )
 
+    def plan(self):
+        """Make one: every organization of the other tests has the standard one."""
+        return org_services.create_plan("Plan", actor=self.actor, slug=builders.unique("p"))
+
     def suspended(self):
         org_services.suspend_organization(self.cast.elsewhere, actor=self.actor)
         return self.cast.elsewhere
@@ -133,7 +137,7 @@ ORGS = {
         org_services.change_organization, w.cast.acme, actor=w.actor, name="New", slug=builders.unique("s")
     ),
     "change_plan": lambda w: partial(
-        org_services.change_plan, builders.plan(), actor=w.actor, name=builders.unique("Plan"), description=""
+        org_services.change_plan, w.plan(), actor=w.actor, name=builders.unique("Plan"), description=""
     ),
     "change_role": lambda w: partial(org_services.change_role, w.membership(), Role.VIEWER, actor=w.actor),
     "change_staff": lambda w: partial(
