@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 
 from audit import ledger
 from audit.acts import Act
@@ -208,9 +207,7 @@ def _may_widen(key: ApiKey, columns: Mapping[str, Any]) -> bool:
 
 
 def _update(key: ApiKey, columns: dict[str, Any], now: datetime) -> None:
-    running = ApiKey.objects.filter(pk=key.pk, revoked_at__isnull=True).filter(
-        Q(expires_at__isnull=True) | Q(expires_at__gt=now)
-    )
+    running = ApiKey.objects.filter(pk=key.pk).not_ended(now)
     _free_name(key, columns, now)
     try:
         with transaction.atomic():

@@ -112,7 +112,7 @@ def _checked(draft: Draft, actor: Caller, now: datetime) -> ApiKey:
     known = catalogue.load()
     policy = policy_of(draft.project.organization_id)
     bounds = actor.bounds(draft.project)
-    name, scopes, description, tags, networks, interval, team = collect(
+    name, scopes, description, tags, networks, interval, team, _, expires_at = collect(
         [
             lambda: check_name(draft.name),
             lambda: check_scopes(draft.scopes, draft.kind, known),
@@ -124,7 +124,7 @@ def _checked(draft: Draft, actor: Caller, now: datetime) -> ApiKey:
             lambda: _check_place(draft),
             lambda: grant_expiry(bounds, rule_for(policy, draft.kind), draft.expires, now),
         ]
-    )[:7]
+    )
     mode = Mode(draft.environment.mode)
     refuse_excess(
         bounds, scopes=scopes, risks=catalogue.risks(known), project_path=draft.project.ancestors, mode=mode
@@ -145,7 +145,7 @@ def _checked(draft: Draft, actor: Caller, now: datetime) -> ApiKey:
         allowed_ips=list(allowed_ips),
         rotation_interval_days=interval,
         may_rotate_itself=draft.may_rotate_itself,
-        expires_at=grant_expiry(bounds, rule_for(policy, draft.kind), draft.expires, now),
+        expires_at=expires_at,
         created_at=now,
         created_by=actor.id,
         updated_at=now,

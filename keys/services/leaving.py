@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from django.db.models import Q
-
 from audit import ledger
 from audit.actors import Actor
 from audit.acts import Act
@@ -32,10 +30,7 @@ def settle_keys_of_leaver(organization_id: str, user_id: str, *, actor: Actor) -
     action = LeaverAction(policy.leaver_action)
     with ledger.recording(organization_id, actor) as entry:
         now = clock.now()
-        running = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
-        owned = ApiKey.objects.of(organization_id).filter(
-            running, owner_user_id=user_id, revoked_at__isnull=True
-        )
+        owned = ApiKey.objects.of(organization_id).not_ended(now).filter(owner_user_id=user_id)
         keys = list(owned.select_for_update().order_by("id"))
         ApiKey.objects.filter(pk__in=[key.pk for key in keys]).update(
             **_columns(action, policy.leaver_team, actor, now), updated_at=now

@@ -133,10 +133,8 @@ def _succeed(key: ApiKey, plan: rotation.Plan, hint: str, actor: Caller, now: da
     if actor.is_person:
         changes["person_touched_at"] = now
     changed = (
-        ApiKey.objects.filter(
-            pk=key.pk, newest_version=plan.old_version, revoked_at__isnull=True, is_disabled=False
-        )
-        .filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now))
+        ApiKey.objects.filter(pk=key.pk, newest_version=plan.old_version, is_disabled=False)
+        .not_ended(now)
         .filter(Q(disabled_until__isnull=True) | Q(disabled_until__lte=now))
         .update(**changes, updated_at=now)
     )
