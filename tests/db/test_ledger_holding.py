@@ -388,7 +388,7 @@ class TestHowALedgerOpens:
             {"vkey": f"{name}+00000000+{key}"},
             {"vkey": f"{name}+{key_id}+{key[:-4]}AAA="},
             {"vkey": good + "\n"},
-            {"vkey": f"{name}+{key_id.upper()}+{key}"},
+            {"vkey": f"{name}+{key_id.upper()}+{key}" if key_id.upper() != key_id else ""},
         ):
             opening.refuses(rfc8785.dumps(opening.members(act="ledger.opened", data=wrong)))
         opening.refuses(rfc8785.dumps(opening.members(data={"vkey": good})))
