@@ -5,17 +5,25 @@ from keys.models.idempotency import IdempotencyRecord
 from keys.models.key import ApiKey, ApiKeyQuerySet, OwnerType
 from keys.models.policy import KeyPolicy
 from keys.models.secret import KeySecret, Rotation
-from keys.models.use import KeyUse, SecretUse
+from keys.models.tier import Tier
+from keys.models.usage import Call, Grain, UnknownCalls, Usage
+from keys.models.use import KeyUse, OrganizationSpend, SecretUse
 
 __all__ = [
     "ApiKey",
     "ApiKeyQuerySet",
+    "Call",
+    "Grain",
     "IdempotencyRecord",
     "KeyPolicy",
     "KeySecret",
     "KeyUse",
+    "OrganizationSpend",
     "OwnerType",
     "Rotation",
     "Scope",
     "SecretUse",
+    "Tier",
+    "UnknownCalls",
+    "Usage",
 ]

@@ -6,9 +6,11 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
+from keys.models.tier import Tier
 from keys.secret import Kind
 from orgs import ids
 from orgs.models import Environment, Organization, Project, User
+from orgs.terms import MAX_WINDOW_SECONDS
 
 
 class OwnerType(models.TextChoices):
@@ -94,6 +96,11 @@ class ApiKey(models.Model):
     tags = models.JSONField(default=dict, blank=True)
     scopes = ArrayField(models.CharField(max_length=65))
     allowed_ips = ArrayField(models.CharField(max_length=43), default=list, blank=True)
+    rate_limit_requests = models.PositiveIntegerField(null=True, blank=True)
+    rate_limit_window_seconds = models.PositiveIntegerField(null=True, blank=True)
+    tier = models.ForeignKey(
+        Tier, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     rotation_interval_days = models.PositiveIntegerField(null=True, blank=True)
     may_rotate_itself = models.BooleanField(default=True)
 
@@ -136,6 +143,16 @@ class ApiKey(models.Model):
                 condition=Q(scopes__len__gte=1, scopes__len__lte=64), name="key_scopes_count"
             ),
             models.CheckConstraint(condition=Q(newest_version__gte=1), name="key_version"),
+            models.CheckConstraint(
+                condition=Q(rate_limit_requests__isnull=True, rate_limit_window_seconds__isnull=True)
+                | Q(
+                    rate_limit_requests__isnull=False,
+                    rate_limit_window_seconds__gte=1,
+                    rate_limit_window_seconds__lte=MAX_WINDOW_SECONDS,
+                    tier__isnull=True,
+                ),
+                name="key_rate_limit_whole",
+            ),
         )
         indexes = (
             models.Index(fields=["organization", "-created_at", "-id"], name="key_by_created"),

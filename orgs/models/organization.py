@@ -4,6 +4,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from orgs import ids
+from orgs.terms import MAX_WINDOW_SECONDS, RateLimit, Terms, effective
 
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 LABELS = " / "
@@ -27,13 +28,44 @@ class Plan(models.Model):
     slug = models.SlugField(primary_key=True, max_length=63)
     name = models.CharField(max_length=100)
     description = models.TextField(blank=True, max_length=1000)
+    rate_limit_requests = models.PositiveIntegerField(null=True, blank=True)
+    rate_limit_window_seconds = models.PositiveIntegerField(null=True, blank=True)
+    monthly_quota = models.PositiveBigIntegerField(null=True, blank=True)
+    key_cap = models.PositiveIntegerField(null=True, blank=True)
+    entitlements = models.JSONField(default=dict, blank=True)
+    usage_retention_days = models.PositiveSmallIntegerField(default=90)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ("name",)
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(rate_limit_requests__isnull=True, rate_limit_window_seconds__isnull=True)
+                | models.Q(
+                    rate_limit_requests__isnull=False,
+                    rate_limit_window_seconds__gte=1,
+                    rate_limit_window_seconds__lte=MAX_WINDOW_SECONDS,
+                ),
+                name="plan_rate_limit_whole",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(usage_retention_days__gte=1), name="plan_usage_retention"
+            ),
+        )
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def terms(self) -> Terms:
+        """The plan's own terms, before an organization's overrides."""
+        requests, window = self.rate_limit_requests, self.rate_limit_window_seconds
+        return Terms(
+            rate_limit=None if requests is None or window is None else RateLimit(requests, window),
+            monthly_quota=self.monthly_quota,
+            key_cap=self.key_cap,
+            entitlements=self.entitlements,
+        )
 
 
 class Organization(models.Model):
@@ -44,6 +76,7 @@ class Organization(models.Model):
     name = models.CharField(max_length=100)
     is_operator = models.BooleanField(default=False, editable=False)
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="organizations")
+    overrides = models.JSONField(default=dict, blank=True, editable=False)
     suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -57,6 +90,11 @@ class Organization(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def terms(self) -> Terms:
+        """The terms that count: the plan's, with what the operator agreed to differently."""
+        return effective(self.plan.terms, self.overrides)
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):
