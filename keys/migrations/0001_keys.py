@@ -73,6 +73,25 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="ScopeUse",
+            fields=[
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "key_id", "scope", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("key_id", models.CharField(max_length=32)),
+                ("scope", models.CharField(max_length=65)),
+                ("organization_id", models.CharField(max_length=32)),
+                ("last_used_on", models.DateField()),
+            ],
+            options={
+                "db_table": "keys_scopeuse",
+                "managed": False,
+            },
+        ),
+        migrations.CreateModel(
             name="UnknownCalls",
             fields=[
                 (

@@ -7,10 +7,10 @@ from django.db import migrations
 from orgs.rls import protect
 
 SQL = (Path(__file__).parent / "usage.sql").read_text()
-WRITTEN = ("organizationspend", "unknowncalls", "call", "usagereport")
-TABLES = ("call", "usage", "unknowncalls", "usagereport", "organizationspend")
+WRITTEN = ("organizationspend", "unknowncalls", "call", "scopeuse", "usagereport")
+TABLES = ("call", "usage", "unknowncalls", "scopeuse", "usagereport", "organizationspend")
 REVERSE = """
-DROP TABLE keys_usagereport, keys_unknowncalls, keys_usagemark, keys_usage, keys_call;
+DROP TABLE keys_usagereport, keys_scopeuse, keys_unknowncalls, keys_usagemark, keys_usage, keys_call;
 REVOKE ALL ON keys_tier, keys_organizationspend FROM keystead_verify;
 """
 

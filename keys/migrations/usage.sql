@@ -52,6 +52,15 @@ CREATE TABLE keys_unknowncalls (
     PRIMARY KEY (organization_id, minute, network, code)
 );
 
+-- The last day on which a valid call asked a key for a scope.
+CREATE TABLE keys_scopeuse (
+    key_id varchar(32) NOT NULL,
+    scope varchar(65) NOT NULL COLLATE "C",
+    organization_id varchar(32) NOT NULL,
+    last_used_on date NOT NULL,
+    PRIMARY KEY (key_id, scope)
+);
+
 -- A reported batch of cached verdicts counts once.
 CREATE TABLE keys_usagereport (
     verifier_id varchar(32) NOT NULL,
@@ -61,7 +70,7 @@ CREATE TABLE keys_usagereport (
     PRIMARY KEY (verifier_id, batch)
 );
 
-REVOKE INSERT, UPDATE, DELETE ON keys_call, keys_usage, keys_usagemark, keys_unknowncalls, keys_usagereport FROM keystead_app;
+REVOKE INSERT, UPDATE, DELETE ON keys_call, keys_usage, keys_usagemark, keys_unknowncalls, keys_scopeuse, keys_usagereport FROM keystead_app;
 -- Read through the parent, whose row security holds.
 REVOKE ALL ON keys_call_default FROM keystead_app;
 REVOKE INSERT, UPDATE, DELETE ON keys_organizationspend FROM keystead_app;
@@ -69,5 +78,5 @@ REVOKE INSERT, UPDATE, DELETE ON keys_organizationspend FROM keystead_app;
 GRANT SELECT ON keys_tier TO keystead_verify;
 GRANT UPDATE (window_seconds, window_start, current, previous, period, spent) ON keys_keyuse TO keystead_verify;
 GRANT INSERT ON keys_call, keys_usagereport TO keystead_verify;
-GRANT SELECT, INSERT, UPDATE ON keys_organizationspend, keys_unknowncalls TO keystead_verify;
+GRANT SELECT, INSERT, UPDATE ON keys_organizationspend, keys_unknowncalls, keys_scopeuse TO keystead_verify;
 GRANT SELECT ON keys_usagereport TO keystead_verify;

@@ -6,7 +6,7 @@ from keys.models.key import ApiKey, ApiKeyQuerySet, OwnerType
 from keys.models.policy import KeyPolicy
 from keys.models.secret import KeySecret, Rotation
 from keys.models.tier import Tier
-from keys.models.usage import Call, Grain, UnknownCalls, Usage
+from keys.models.usage import Call, Grain, ScopeUse, UnknownCalls, Usage
 from keys.models.use import KeyUse, OrganizationSpend, SecretUse
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "OwnerType",
     "Rotation",
     "Scope",
+    "ScopeUse",
     "SecretUse",
     "Tier",
     "UnknownCalls",

@@ -79,3 +79,20 @@ class UnknownCalls(models.Model):
 
     def __str__(self) -> str:
         return f"{self.network} {self.minute}"
+
+
+class ScopeUse(models.Model):
+    """The last day (UTC) on which a valid call asked a key for a scope."""
+
+    pk = models.CompositePrimaryKey("key_id", "scope")
+    key_id = models.CharField(max_length=32)
+    scope = models.CharField(max_length=65)
+    organization_id = models.CharField(max_length=32)
+    last_used_on = models.DateField()
+
+    class Meta:
+        managed = False
+        db_table = "keys_scopeuse"
+
+    def __str__(self) -> str:
+        return f"{self.key_id} {self.scope}"
