@@ -8,6 +8,7 @@ it: `tests.run`, else pytest's controller, also when interrupted. What a killed 
 import atexit
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import subprocess
@@ -22,7 +23,10 @@ from portal.embedded import Cluster, locked
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIABLE = "KEYSTEAD_TEST_CLUSTER"
+# Set where the run's cluster keeps what a crash would lose: `./dev bench` measures what production pays.
+DURABLE = "KEYSTEAD_TEST_DURABLE"
 PREFIX = "keystead-tests-"
+ON_DISK = "/var/tmp"
 TEMPLATE = "keystead_template"
 MIGRATION_SECONDS = 180
 SETTINGS = {
@@ -42,23 +46,28 @@ SETTINGS = {
 FOREIGN = ("KEYSTEAD_", "DATABASE_", "LEDGER_", "TRUSTED_PROXIES", "REPLICA_URL", "DJANGO_")
 
 
-def lay_out() -> None:
-    """Settle where this run's cluster is, point the environment at this process's clone; start nothing."""
+def lay_out(*, durable: bool = False) -> None:
+    """Settle where this run's cluster is, point the environment at this process's clone; start nothing.
+
+    A durable one is on a disk, where the temporary folder may be memory.
+    """
     if VARIABLE not in os.environ:
         _sweep()
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=ON_DISK if durable else None))
         own = os.open(folder / "owner", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(own, fcntl.LOCK_EX)
         atexit.register(_discard, folder, os.getpid())
         _clear_environment()
         os.environ[VARIABLE] = str(folder)
+        if durable:
+            os.environ[DURABLE] = "1"
     cluster().prepare()
     os.environ.update(_environment(database()))
 
 
 def cluster() -> Cluster:
     """Return this run's cluster, started or not."""
-    return Cluster(folder() / "cluster", durable=False)
+    return Cluster(folder() / "cluster", durable=DURABLE in os.environ)
 
 
 def folder() -> Path:
@@ -138,7 +147,9 @@ def _discard(folder: Path, owner: int) -> None:
 
 def _sweep() -> None:
     """Discard what killed runs left behind: folders whose owner's lock nobody holds any more."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for left in itertools.chain.from_iterable(
+        Path(where).glob(f"{PREFIX}*") for where in {tempfile.gettempdir(), ON_DISK}
+    ):
         if left.is_symlink() or left.stat().st_uid != os.geteuid() or not (left / "owner").exists():
             continue
         with (left / "owner").open("r+") as own, contextlib.suppress(BlockingIOError):
