@@ -1,0 +1,48 @@
+"""Reading usage: exact at every moment, whether the roll-up has run or not.
+
+What is rolled up (`keys_usage`) and the calls that are not yet (`keys_call` from the mark on) are read in one
+statement, and so in one snapshot: a call is in exactly one of the two. Row-level security says whose rows there are:
+callers run within one organization, or everywhere.
+"""
+
+from keys.usage.answers import (
+    Health,
+    LastUsed,
+    Point,
+    Report,
+    Seen,
+    Series,
+    Summary,
+    Totals,
+    Traffic,
+    Unknown,
+)
+from keys.usage.counting import report, sparklines
+from keys.usage.evidence import health, latest, summary, traffic, unknown
+from keys.usage.questions import MAX_BUCKETS, MAX_POINTS, OTHER, GroupBy, Question, Window
+
+__all__ = [
+    "MAX_BUCKETS",
+    "MAX_POINTS",
+    "OTHER",
+    "GroupBy",
+    "Health",
+    "LastUsed",
+    "Point",
+    "Question",
+    "Report",
+    "Seen",
+    "Series",
+    "Summary",
+    "Totals",
+    "Traffic",
+    "Unknown",
+    "Window",
+    "health",
+    "latest",
+    "report",
+    "sparklines",
+    "summary",
+    "traffic",
+    "unknown",
+]
