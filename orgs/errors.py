@@ -3,6 +3,7 @@
 The first line of a class's docstring is what people read when no better `detail` is given.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -22,6 +23,25 @@ class Invalid(OrgsError):
     """This value is not allowed here."""
 
     code = "invalid_value"
+
+    @property
+    def errors(self) -> Sequence["Invalid"]:
+        """Return every single error: itself, or those that an `InvalidMany` gathered."""
+        return (self,)
+
+
+class InvalidMany(Invalid):
+    """Several values are not allowed."""
+
+    def __init__(self, errors: Sequence[Invalid]) -> None:
+        """Gather the errors of several fields, so that a form can show all of them at once."""
+        super().__init__(" ".join(error.detail for error in errors))
+        self._errors = tuple(errors)
+
+    @property
+    def errors(self) -> Sequence[Invalid]:
+        """Return the gathered errors, in their order."""
+        return self._errors
 
 
 class Taken(OrgsError):

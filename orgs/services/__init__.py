@@ -12,9 +12,8 @@ from orgs.services.invitations import (
 from orgs.services.membership import change_role, remove_member
 from orgs.services.organizations import (
     change_organization,
-    change_plan,
+    change_overrides,
     create_organization,
-    create_plan,
     resume_organization,
     suspend_organization,
 )
@@ -26,6 +25,7 @@ from orgs.services.people import (
     set_password,
     start_session,
 )
+from orgs.services.plans import change_plan, create_plan
 from orgs.services.projects import archive_project, create_project, rename_project, set_project_scopes
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "archive_environment",
     "archive_project",
     "change_organization",
+    "change_overrides",
     "change_plan",
     "change_role",
     "change_staff",

@@ -1,16 +1,21 @@
-"""Organizations as a whole, and the plans they are on."""
+"""Organizations as a whole, and what the operator agreed with each of them."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from django.utils import timezone
 
 from audit import ledger
 from audit.actors import Actor
 from audit.acts import Act
-from orgs import tenancy
-from orgs.errors import Forbidden, Gone, Taken
+from orgs import tenancy, terms
+from orgs.errors import Forbidden, Taken
+from orgs.members import Member
 from orgs.models import Environment, Membership, Organization, Plan, Project, User
 from orgs.models.organization import new_organization_id, new_project_id
 from orgs.roles import Role
-from orgs.services.common import difference, lock, operator_recording, recording, refusing
+from orgs.services.common import difference, lock, recording, refusing
+from orgs.services.differences import changed_overrides
 
 
 def create_organization(
@@ -126,32 +131,31 @@ def resume_organization(organization: Organization, *, actor: Actor) -> bool:
     return bool(changed)
 
 
-def create_plan(name: str, *, actor: Actor, slug: str, description: str = "") -> Plan:
-    """Make a plan and record `plan.created` in the operator's ledger.
+def change_overrides(organization: Organization, overrides: Mapping[str, Any], *, actor: Actor) -> bool:
+    """Agree to terms of an organization's own beside its plan's; record `organization.changed`.
+
+    Args:
+        organization: any, the operator's too.
+        overrides: all of them, as `Organization.overrides` stores them: what is left out is the plan's again.
+        actor: the operator's, never a member: customers don't change what they have bought.
+
+    Returns:
+        Whether anything changed; where nothing did, nothing is recorded.
 
     Raises:
-        Taken: the slug is another plan's (field `slug`).
+        Forbidden: a member asks.
+        Invalid, InvalidMany: see `orgs.terms.check_overrides`.
+        Gone: the organization is no more.
     """
-    with refusing(Taken), operator_recording(actor) as entry:
-        plan = Plan.objects.create(slug=slug, name=name, description=description)
-        entry(Act.PLAN_CREATED, target=slug, data={"name": name, "description": description})
-    return plan
-
-
-def change_plan(plan: Plan, *, actor: Actor, name: str, description: str) -> bool:
-    """Change a plan's words and record `plan.changed` in the operator's ledger; return whether anything changed.
-
-    Raises:
-        Gone: there is no such plan any more.
-    """
-    with operator_recording(actor) as entry:
-        found = Plan.objects.select_for_update(no_key=True).filter(pk=plan.pk).first()
-        if found is None:
-            raise Gone
-        after = {"name": name, "description": description}
-        changes = difference({"name": found.name, "description": found.description}, after)
-        if changes:
-            Plan.objects.filter(pk=plan.pk).update(**after)
-            entry(Act.PLAN_CHANGED, target=plan.pk, data=changes)
-    plan.name, plan.description = name, description
+    if isinstance(actor, Member):
+        raise Forbidden
+    terms.check_overrides(overrides)
+    after = {name: value for name, value in overrides.items() if (name, value) != (terms.ENTITLEMENTS, {})}
+    with recording(organization.id, actor) as entry:
+        before = lock(organization.id).overrides
+        changes = changed_overrides(before, after)
+        Organization.objects.filter(pk=organization.pk).update(overrides=after)
+        for part in changes:
+            entry(Act.ORGANIZATION_CHANGED, target=organization.id, data=part)
+    organization.overrides = after
     return bool(changes)

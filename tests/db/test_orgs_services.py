@@ -8,6 +8,7 @@ from audit.errors import LedgerUnavailable
 from orgs import ports, services, tenancy
 from orgs.errors import Forbidden, Gone, Invalid, StillInUse, Taken
 from orgs.models import Environment, Organization, Plan, Project, Session, User
+from orgs.terms import RateLimit, Terms
 from tests import builders
 
 
@@ -157,6 +158,125 @@ class TestOrganizations:
             assert services.change_plan(plan, actor=builders.OPERATOR, name="Gold", description="More.")
             assert not services.change_plan(plan, actor=builders.OPERATOR, name="Gold", description="More.")
         assert Plan.objects.get(pk=slug).description == "More."
+
+
+class TestTerms:
+    terms = Terms(
+        rate_limit=RateLimit(1000, 60),
+        monthly_quota=5_000,
+        key_cap=10,
+        entitlements={"seats": 25, "sso": True, "discount": 0.5},
+    )
+
+    def test_a_plan_with_all_its_terms(self):
+        slug = builders.unique("plan")
+        with builders.gains(operator(), "plan.created", "plan.changed", "plan.changed") as gained:
+            plan = services.create_plan(
+                "Gold", actor=builders.OPERATOR, slug=slug, terms=self.terms, usage_retention_days=30
+            )
+            assert Plan.objects.get(pk=slug).terms == self.terms
+            words = {"actor": builders.OPERATOR, "name": "Gold", "description": ""}
+            assert not services.change_plan(plan, **words, terms=self.terms, usage_retention_days=30)
+            assert services.change_plan(plan, **words, usage_retention_days=31)
+            assert services.change_plan(plan, **words, terms=Terms(entitlements={"seats": True}))
+        assert gained[0].data["rate_limit"] == "1000 in 60 s"
+        assert gained[0].data["entitlements"] == ["discount: 0.5", "seats: 25", "sso: yes"]
+        assert sides(gained[1]) == {
+            "before": {"usage_retention_days": 30},
+            "after": {"usage_retention_days": 31},
+        }
+        assert gained[2].data["before"]["entitlements"] == ["discount: 0.5", "seats: 25", "sso: yes"]
+        assert gained[2].data["after"] == {
+            "rate_limit": "no limit",
+            "monthly_quota": "no limit",
+            "key_cap": "no limit",
+            "entitlements": ["seats: yes"],
+        }
+        stored = Plan.objects.get(pk=slug)
+        assert (stored.terms, stored.usage_retention_days) == (Terms(entitlements={"seats": True}), 31)
+
+    def test_the_longest_terms_fit_the_ledger(self):
+        """Whatever the checks let through can be told of, in as many entries as it takes."""
+        names = [f"{'n' * 60}{number:03}" for number in range(100)]
+        slug, word = builders.unique("plan"), "\N{EURO SIGN}" * 600
+        plan = services.create_plan(
+            "Ü" * 100,
+            actor=builders.OPERATOR,
+            slug=slug,
+            description=word,
+            terms=Terms(entitlements=dict.fromkeys(names, 999_999_999_999_999.9)),
+        )
+        with builders.gains(operator(), *["plan.changed"] * 3) as gained:
+            services.change_plan(
+                plan,
+                actor=builders.OPERATOR,
+                name="Ö" * 100,
+                description=word[1:],
+                terms=Terms(entitlements=dict.fromkeys(names, 888_888_888_888_888.8)),
+            )
+        assert sum(len(entry.data["after"]["entitlements"]) for entry in gained) == 100
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"terms": Terms(rate_limit=RateLimit(1, 0))}, "rate_limit_window_seconds"),
+            ({"terms": Terms(monthly_quota=-1)}, "monthly_quota"),
+            ({"terms": Terms(entitlements={"seats": float("nan")})}, "entitlements"),
+            ({"usage_retention_days": 0}, "usage_retention_days"),
+        ],
+    )
+    def test_what_is_out_of_bounds_changes_nothing(self, changes, field):
+        slug = builders.unique("plan")
+        with builders.gains(operator(), "plan.created"):
+            with pytest.raises(Invalid) as refused:
+                services.create_plan("Gold", actor=builders.OPERATOR, slug=slug, **changes)
+            assert [error.field for error in refused.value.errors] == [field]
+            plan = services.create_plan("Gold", actor=builders.OPERATOR, slug=slug)
+            with pytest.raises(Invalid):
+                services.change_plan(plan, actor=builders.OPERATOR, name="Silver", description="", **changes)
+        assert Plan.objects.get(pk=slug).name == "Gold"
+
+    def test_overrides(self, acme):
+        own = {"rate_limit": None, "monthly_quota": 9, "entitlements": {"sso": None, "seats": 3}}
+        with builders.gains(acme.id, "organization.changed", "organization.changed") as gained:
+            assert services.change_overrides(acme, own, actor=builders.OPERATOR)
+            assert not services.change_overrides(acme, own, actor=builders.OPERATOR)
+            assert stored_terms(acme) == Terms(monthly_quota=9, entitlements={"seats": 3})
+            assert services.change_overrides(acme, {"entitlements": {}}, actor=builders.OPERATOR)
+            assert not services.change_overrides(acme, {}, actor=builders.OPERATOR)
+        assert stored_terms(acme) == builders.plan().terms
+        assert sides(gained[0]) == {
+            "before": {
+                "rate_limit": "as the plan says",
+                "monthly_quota": "as the plan says",
+                "entitlements": [],
+            },
+            "after": {
+                "rate_limit": "no limit",
+                "monthly_quota": 9,
+                "entitlements": ["seats: 3", "sso: taken away"],
+            },
+        }
+        assert gained[1].data["before"] == gained[0].data["after"]
+
+    def test_no_member_changes_what_was_bought(self, acme, actor):
+        with builders.gains(acme.id), pytest.raises(Forbidden):
+            services.change_overrides(acme, {"key_cap": None}, actor=actor)
+
+    def test_overrides_out_of_bounds(self, acme):
+        with builders.gains(acme.id), pytest.raises(Invalid) as refused:
+            services.change_overrides(acme, {"key_cap": -1, "monthly_quota": "x"}, actor=builders.OPERATOR)
+        assert {error.field for error in refused.value.errors} == {"key_cap", "monthly_quota"}
+        assert stored_terms(acme) == builders.plan().terms
+
+
+def sides(entry) -> dict:
+    return {name: entry.data[name] for name in ("before", "after")}
+
+
+def stored_terms(where) -> Terms:
+    with tenancy.within(where.id):
+        return Organization.objects.select_related("plan").get(pk=where.pk).terms
 
 
 class TestWhatIsNoMore:

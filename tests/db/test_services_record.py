@@ -136,6 +136,9 @@ ORGS = {
     "change_organization": lambda w: partial(
         org_services.change_organization, w.cast.acme, actor=w.actor, name="New", slug=builders.unique("s")
     ),
+    "change_overrides": lambda w: partial(
+        org_services.change_overrides, w.cast.acme, {"key_cap": 5}, actor=builders.OPERATOR
+    ),
     "change_plan": lambda w: partial(
         org_services.change_plan, w.plan(), actor=w.actor, name=builders.unique("Plan"), description=""
     ),
