@@ -61,6 +61,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "django_htmx",
+    "procrastinate.contrib.django",
 ]
 MIDDLEWARE = [
     "portal.middleware.RequestMiddleware",
@@ -189,5 +190,7 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
+        # Each tick of the clock would be four lines.
+        "procrastinate": {"level": "WARNING"},
     },
 }
