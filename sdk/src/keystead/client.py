@@ -26,7 +26,8 @@ from keystead.methods import (
     blocking_pages,
     blocking_question,
 )
-from keystead.question import ask
+from keystead.models import KeyInfo
+from keystead.question import Question, ask
 from keystead.seam import LocalOptions
 from keystead.settings import TIMEOUT_SECONDS, Settings, resolve
 from keystead.transport import AsyncTransport, Transport
@@ -102,6 +103,10 @@ class ApiKeys:
         self._judge = judge
 
     validate = blocking_question(ask, Judge.validate)
+
+    def judge(self, question: Question) -> KeyInfo:
+        """Return the key of a question that was put together before; raises as `validate` does."""
+        return self._judge.validate(question)
 
 
 class Keys:
@@ -196,6 +201,10 @@ class AsyncApiKeys:
         self._judge = judge
 
     validate = awaitable_question(ask, AsyncJudge.validate)
+
+    async def judge(self, question: Question) -> KeyInfo:
+        """Return the key of a question that was put together before; raises as `validate` does."""
+        return await self._judge.validate(question)
 
 
 class AsyncKeys:

@@ -1,0 +1,375 @@
+"""`keystead`: verify, create, list, rotate, revoke and count keys from a terminal.
+
+The portal's address is KEYSTEAD_URL or --url; the key to call it with is KEYSTEAD_KEY, or in the file that
+KEYSTEAD_KEY_FILE or --key-file names. Neither it nor a secret to verify is ever an argument: every user of the machine
+can read those. The one secret that is printed is the one that `create` or `rotate` just made.
+
+exit codes:
+  0  done; with verify: the key is valid
+  1  verify: the key is refused
+  2  the command line is wrong, or a setting is missing
+  3  the key in KEYSTEAD_KEY is not valid, or may not do that
+  4  the portal refused: nothing there, a name taken, a field wrong
+  5  the portal is out of reach or too busy
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from keystead.client import Keystead
+from keystead.errors import (
+    ApiError,
+    AuthenticationError,
+    ConfigurationError,
+    KeysteadError,
+    PermissionDenied,
+    Unavailable,
+)
+from keystead.models import CreatedKey, Verdict
+from keystead.secret import redact
+from keystead.tables import aligned, plain
+from keystead.usage import KeyUsage, UsageReport
+from keystead.version import __version__
+
+VALID, REFUSED, USAGE, DENIED, FAILED, UNREACHABLE = range(6)
+KEY_FILE: Final = "KEYSTEAD_KEY_FILE"
+REASONS: Final = ("leaked", "unused", "rotated_out", "owner_left", "incident", "other")
+KINDS: Final = ("ingestion", "control_plane", "service")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints repeat no secret that was typed in the wrong place."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with 2."""
+        super().error(redact(message))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        with _client(options) as client:
+            code: int = options.run(client, options)
+            return code
+    except KeysteadError as error:
+        return _complain(plain(str(error)), _code(error))
+    except (OSError, ValueError) as error:
+        return _complain(plain(str(error)), USAGE)
+    except KeyboardInterrupt:
+        return _complain("interrupted", FAILED)
+
+
+def verify(client: Keystead, options: argparse.Namespace) -> int:
+    """Judge the secret in a file or on the standard input."""
+    verdict = client.keys.verify(
+        _read_secret(options.secret_file),
+        scopes=options.scope or options.query,
+        environment=options.environment,
+        project=options.project,
+        entitlement=options.entitlement,
+        ip=options.ip,
+        cost=options.cost,
+    )
+    _show(options, verdict, _verdict_lines(verdict))
+    return VALID if verdict else REFUSED
+
+
+def create(client: Keystead, options: argparse.Namespace) -> int:
+    """Create a key and print its secret, once."""
+    created = client.keys.create(
+        name=options.name,
+        kind=options.kind,
+        environment=options.environment,
+        scopes=options.scope,
+        org_id=options.organization,
+        project=options.project,
+        description=options.description,
+        owner={"type": "team", "name": options.team} if options.team else None,
+        tags=_tags(options.tag) or None,
+        allowed_ips=options.allow_ip,
+        expires_in_days=options.expires_in_days,
+    )
+    return _show_made(options, created)
+
+
+def list_keys(client: Keystead, options: argparse.Namespace) -> int:
+    """List keys in a table."""
+    found = client.keys.list(
+        org_id=options.organization,
+        status=options.status,
+        kind=options.kind,
+        environment=options.environment,
+        project=options.project,
+        scope=options.scope,
+        tags=_tags(options.tag),
+        q=options.search,
+        sort=options.sort,
+    )
+    keys = [key for key, _ in zip(found, range(options.limit))]
+    header = ("ID", "NAME", "KIND", "STATUS", "ENVIRONMENT", "HINT", "EXPIRES", "LAST USED")
+    rows = [
+        (
+            key.id,
+            key.name,
+            key.kind,
+            key.status,
+            key.environment,
+            key.hint,
+            _moment(key.expires_at, "never"),
+            _moment(key.last_used_at, "never"),
+        )
+        for key in keys
+    ]
+    _show(options, keys, aligned(header, rows))
+    return VALID
+
+
+def rotate(client: Keystead, options: argparse.Namespace) -> int:
+    """Give a key a new secret and print it, once."""
+    rotated = client.keys.rotate(
+        options.key, mode=options.mode, grace_seconds=options.grace_seconds, version=options.version
+    )
+    return _show_made(options, rotated)
+
+
+def revoke(client: Keystead, options: argparse.Namespace) -> int:
+    """Revoke a key for good."""
+    client.keys.revoke(options.key, reason=options.reason, note=options.note)
+    _show(options, {"id": options.key, "status": "revoked"}, f"{options.key} is revoked.")
+    return VALID
+
+
+def usage(client: Keystead, options: argparse.Namespace) -> int:
+    """Count calls, of one key or of all."""
+    if options.key:
+        of_key = client.usage.of_key(options.key)
+        _show(options, of_key, _usage_of_key(of_key))
+        return VALID
+    report = client.usage.get(
+        from_=options.since,
+        to=options.until,
+        interval=options.interval,
+        group_by=options.group_by,
+        org_id=options.organization,
+    )
+    _show(options, report, _usage_table(report))
+    return VALID
+
+
+def _parser() -> argparse.ArgumentParser:
+    about, _, codes = (__doc__ or "").partition("exit codes:")
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = Parser("keystead", description=about, epilog=f"exit codes:{codes}", formatter_class=shape)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    for name, run, add in (
+        ("verify", verify, _add_verify),
+        ("create", create, _add_create),
+        ("list", list_keys, _add_list),
+        ("rotate", rotate, _add_rotate),
+        ("revoke", revoke, _add_revoke),
+        ("usage", usage, _add_usage),
+    ):
+        command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        command.set_defaults(run=run)
+        add(command)
+        _add_common(command)
+    return parser
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--url", help="the portal's address; KEYSTEAD_URL unless given")
+    command.add_argument("--key-file", type=Path, help="where your own key is; KEYSTEAD_KEY unless given")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--secret-file", type=Path, help="where the secret is; the standard input unless given"
+    )
+    scopes = command.add_mutually_exclusive_group()
+    scopes.add_argument("--scope", action="append", help="that it must have; may be repeated")
+    scopes.add_argument("--query", help="of scopes: a:read AND (b:read OR b:*)")
+    command.add_argument("--environment")
+    command.add_argument("--project")
+    command.add_argument("--entitlement")
+    command.add_argument("--ip", help="the address that it came from")
+    command.add_argument("--cost", type=int, default=0, help="0 (unless given) looks and leaves no trace")
+
+
+def _add_create(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--name", required=True)
+    command.add_argument("--kind", required=True, choices=KINDS)
+    command.add_argument("--environment", required=True)
+    command.add_argument("--scope", required=True, action="append", help="may be repeated")
+    command.add_argument("--organization", help="the customer's, with an operator's key")
+    command.add_argument("--project")
+    command.add_argument("--description")
+    command.add_argument("--team", help="that owns it")
+    command.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    command.add_argument("--allow-ip", action="append", metavar="CIDR", help="may be repeated")
+    command.add_argument("--expires-in-days", type=int)
+
+
+def _add_list(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--organization", help="the customer's, with an operator's key")
+    command.add_argument("--status", choices=("active", "disabled", "expired", "revoked"))
+    command.add_argument("--kind", choices=KINDS)
+    command.add_argument("--environment")
+    command.add_argument("--project")
+    command.add_argument("--scope")
+    command.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    command.add_argument("--search", help="a full id, a hint, or the start of a name")
+    command.add_argument(
+        "--sort", help="created_at, last_used_at, expires_at or name; - before it for falling"
+    )
+    command.add_argument("--limit", type=int, default=1_000, help="at most so many; 1000 unless given")
+
+
+def _add_rotate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("key", nargs="?", metavar="KEY_ID", help="your own key unless given")
+    command.add_argument("--mode", choices=("grace", "immediate"))
+    command.add_argument("--grace-seconds", type=int)
+    command.add_argument("--version", type=int, help="the newest that you know")
+
+
+def _add_revoke(command: argparse.ArgumentParser) -> None:
+    command.add_argument("key", metavar="KEY_ID")
+    command.add_argument("--reason", choices=REASONS)
+    command.add_argument("--note")
+
+
+def _add_usage(command: argparse.ArgumentParser) -> None:
+    command.add_argument("key", nargs="?", metavar="KEY_ID", help="all keys unless given")
+    command.add_argument("--since", help="a time such as 2027-01-31T12:00:00Z")
+    command.add_argument("--until")
+    command.add_argument("--interval", choices=("minute", "hour", "day"))
+    groups = ("key", "organization", "endpoint", "region", "outcome", "environment", "project")
+    command.add_argument("--group-by", choices=groups)
+    command.add_argument("--organization", help="the customer's, with an operator's key")
+
+
+def _client(options: argparse.Namespace) -> Keystead:
+    file = options.key_file or os.environ.get(KEY_FILE)
+    key = Path(file).read_text(encoding="utf-8").strip() if file else None
+    return Keystead(options.url, key, user_agent=f"keystead-cli/{__version__}")
+
+
+def _read_secret(file: Path | None) -> str:
+    if file is not None:
+        return file.read_text(encoding="utf-8").strip()
+    if sys.stdin.isatty():
+        sys.stderr.write("The secret, then Enter and Ctrl-D: ")
+    return sys.stdin.read().strip()
+
+
+def _tags(pairs: Sequence[str]) -> dict[str, str]:
+    if not all("=" in pair for pair in pairs):
+        raise ValueError("A tag is written NAME=VALUE.")
+    return dict(pair.split("=", 1) for pair in pairs)  # type: ignore[misc]
+
+
+def _show(options: argparse.Namespace, result: Any, text: str) -> None:
+    sys.stdout.write((_json(result) if options.json else text) + "\n")
+
+
+def _show_made(options: argparse.Namespace, made: CreatedKey) -> int:
+    """Print the secret alone on the standard output, what is said about it on the other one."""
+    secret = str(made.secret)
+    if options.json:
+        sys.stdout.write(_json(made, {"shown": secret}).replace('"shown"', '"secret"', 1) + "\n")
+        return VALID
+    sys.stderr.write(f"{made.key.id} {plain(made.key.name)}: its secret is shown this once.\n")
+    sys.stdout.write(f"{secret}\n")
+    return VALID
+
+
+def _json(result: Any, known: dict[str, str] | None = None) -> str:
+    """Return the result as JSON, with no secret but the one that is handed in."""
+    values = [_values(each) for each in result] if isinstance(result, list) else _values(result)
+    if known and isinstance(values, dict):
+        values |= known
+    return json.dumps(values, indent=2, default=_text)
+
+
+def _values(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+
+
+def _text(value: Any) -> str:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+
+
+def _moment(value: datetime | None, absent: str) -> str:
+    return value.strftime("%Y-%m-%d %H:%M") if value else absent
+
+
+def _verdict_lines(verdict: Verdict) -> str:
+    rows = [("CODE", verdict.code)]
+    if key := verdict.key:
+        rows += [
+            ("KEY", f"{key.id} {key.name}"),
+            ("ORGANIZATION", f"{key.organization.id} {key.organization.name}"),
+            ("PLAN", key.plan.name),
+            ("ENVIRONMENT", key.environment),
+            ("SCOPES", " ".join(key.scopes)),
+            ("EXPIRES", _moment(key.expires_at, "never")),
+        ]
+    if verdict.missing_scopes:
+        rows.append(("MISSING", " ".join(verdict.missing_scopes)))
+    return aligned(rows[0], rows[1:])
+
+
+def _usage_table(report: UsageReport) -> str:
+    header = ("GROUP", "FROM", "CALLS", "REFUSED", "COST")
+    rows = [
+        (_group(series.group), _moment(point.at, ""), str(point.calls), str(point.refused), str(point.cost))
+        for series in report.series
+        for point in series.points
+    ]
+    totals = report.totals
+    rows.append(("total", "", str(totals.calls), str(totals.refused), str(totals.cost)))
+    return aligned(header, rows)
+
+
+def _group(group: Any) -> str:
+    return "" if group is None else group if isinstance(group, str) else json.dumps(group)
+
+
+def _usage_of_key(found: KeyUsage) -> str:
+    used = found.last_used
+    rows = [
+        ("ERROR RATE", "" if found.error_rate is None else f"{found.error_rate:.2%}"),
+        ("LAST USED", _moment(used.at if used else None, "never")),
+        ("LAST ADDRESS", (used.ip if used else None) or ""),
+    ]
+    return aligned(("REQUESTS", str(found.requests_current_period)), rows)
+
+
+def _code(error: KeysteadError) -> int:
+    kinds: Sequence[tuple[type[KeysteadError] | tuple[type[KeysteadError], ...], int]] = (
+        (ConfigurationError, USAGE),
+        ((AuthenticationError, PermissionDenied), DENIED),
+        (Unavailable, UNREACHABLE),
+        (ApiError, FAILED),
+    )
+    return next((code for kind, code in kinds if isinstance(error, kind)), FAILED)
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write(f"keystead: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
