@@ -16,7 +16,7 @@ from orgs.roles import Permission
 
 def keys(member: Member) -> ApiKeyQuerySet:
     """Return the keys that a person sees: those of their projects, below the project that they have chosen."""
-    visible = ApiKey.objects.of(member.organization_id).in_projects(_visible_projects(member))
+    visible = ApiKey.objects.of(member.organization_id).in_projects(visible_projects(member))
     return visible.select_related("project", "environment", "owner_user")
 
 
@@ -71,7 +71,7 @@ def projects_for_creation(member: Member) -> list[Project]:
     return [project for project in everything if member.may(Permission.KEYS_CHANGE, project)]
 
 
-def _visible_projects(member: Member) -> list[str] | None:
+def visible_projects(member: Member) -> list[str] | None:
     """Return the ids of the projects to show; None where the whole organization is."""
     if member.project is None and member.may(Permission.KEYS_VIEW):
         return None

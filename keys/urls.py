@@ -1,6 +1,6 @@
 from django.urls import path, register_converter
 
-from keys.views import bulk, creation, detail, listing, revocation, rotation, settings
+from keys.views import bulk, creation, detail, listing, revocation, rotation, settings, usage
 
 
 class KeyIdConverter:
@@ -26,6 +26,9 @@ urlpatterns = [
     path("keys/new", creation.key_new, name="new"),
     path("keys/new/preview", creation.key_preview, name="preview"),
     path("keys/<key:key_id>", detail.key_detail, name="detail"),
+    path("usage", usage.usage_page, name="usage"),
+    path("usage.csv", usage.usage_csv, name="usage_csv"),
+    path("keys/<key:key_id>/usage", usage.key_usage, name="key_usage"),
     path("keys/<key:key_id>/activity", detail.key_activity, name="activity"),
     path("keys/<key:key_id>/access", detail.key_access, name="access"),
     path("keys/<key:key_id>/edit", detail.key_edit, name="edit"),

@@ -114,6 +114,12 @@ def shortened(text: object, ends: int = 8) -> str:
 
 
 @register.filter
+def grouped(number: int) -> str:
+    """Return a whole number as people read it: `1,234`."""
+    return f"{number:,}"
+
+
+@register.filter
 def item(mapping: Mapping[object, object], key: object) -> object:
     """Return `mapping[key]`, or empty; for keys that a template only knows by a variable."""
     return mapping.get(key, "") if isinstance(mapping, Mapping) else ""
