@@ -5,11 +5,12 @@ from typing import Any
 
 from audit.actors import Actor
 from keys.models import ApiKey
-from keys.policy import Bounds
+from keys.policy import Bounds, Given
 from keys.secret import Mode
 from orgs.members import Member
 from orgs.models import Project
 from orgs.roles import Permission, Role, grantable
+from orgs.terms import RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Presented:
     mode: Mode
     scopes: tuple[str, ...]
     is_operator: bool
+    rate_limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,9 @@ class Caller(Actor):
         if self.member is not None:
             is_owner = self.member.organization_role is Role.OWNER
             return Bounds.of_person(
-                grantable(self.member.role_at(project)), may_break_glass=is_owner and self.has_stepped_up
+                grantable(self.member.role_at(project)),
+                may_break_glass=is_owner and self.has_stepped_up,
+                exceeds_plan=self.member.user.is_superuser,
             )
         if self.presented is None:
             return Bounds.of_person(frozenset())
@@ -64,7 +68,13 @@ class Caller(Actor):
             mode=self.presented.mode,
             networks=tuple(key.allowed_ips),
             expires_at=key.expires_at,
+            limit=None if self.presented.is_operator else _limit_of(key.id),
         )
+
+
+def _limit_of(key_id: str) -> Given:
+    """Return what a presented key has been given: as it is now, and its tier's quota with it."""
+    return ApiKey.objects.select_related("tier").get(pk=key_id).limit
 
 
 def of_member(member: Member, *, has_stepped_up: bool = False) -> Caller:

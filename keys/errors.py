@@ -51,6 +51,12 @@ class InvalidMany(Invalid):
         return self._errors
 
 
+class Unavailable(KeysError):
+    """The service can't reach its database. Nothing was changed; try again."""
+
+    code = "unavailable"
+
+
 class Conflict(KeysError):
     """The key is not in a state that allows this."""
 
@@ -61,6 +67,12 @@ class NameTaken(Conflict):
     """Another key of this environment already has this name."""
 
     code = "name_taken"
+
+
+class KeyCapReached(Conflict):
+    """The plan has no room for another key: revoke one that is no longer needed, or let it expire."""
+
+    code = "key_cap_reached"
 
 
 class StateForbids(Conflict):

@@ -105,15 +105,6 @@ def whole_limit(requests: int | None, window_seconds: int | None) -> RateLimit |
     return RateLimit(requests, window_seconds)
 
 
-def check_rate_limit(limit: RateLimit | None) -> None:
-    """Pass a limit of 0 to `MAX_REQUESTS` in 1 to `MAX_WINDOW_SECONDS`, or none.
-
-    Raises:
-        InvalidMany: fields `rate_limit_requests`, `rate_limit_window_seconds`.
-    """
-    _raise(list(_of_limit(limit)))
-
-
 def check_terms(terms: Terms) -> None:
     """Pass terms whose every part is within its bounds.
 
@@ -121,14 +112,17 @@ def check_terms(terms: Terms) -> None:
         InvalidMany: fields `rate_limit_requests`, `rate_limit_window_seconds`, `monthly_quota`, `key_cap`,
             `entitlements`.
     """
-    _raise(
-        [
-            *_of_limit(terms.rate_limit),
-            *_of_number(MONTHLY_QUOTA, terms.monthly_quota, MAX_NUMBER),
-            *_of_number(KEY_CAP, terms.key_cap, MAX_CAP),
-            *_of_entitlements(terms.entitlements),
-        ]
-    )
+    _raise(term_errors(terms))
+
+
+def term_errors(terms: Terms) -> list[Invalid]:
+    """Return what is wrong with terms, by the fields of `check_terms`."""
+    return [
+        *_of_limit(terms.rate_limit),
+        *_of_number(MONTHLY_QUOTA, terms.monthly_quota, MAX_NUMBER),
+        *_of_number(KEY_CAP, terms.key_cap, MAX_CAP),
+        *_of_entitlements(terms.entitlements),
+    ]
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
@@ -192,6 +186,7 @@ def _raise(errors: list[Invalid]) -> None:
 
 
 def _of_limit(limit: RateLimit | None) -> Iterator[Invalid]:
+    """Find what is not 0 to `MAX_REQUESTS` in 1 to `MAX_WINDOW_SECONDS`."""
     if limit is None:
         return
     yield from _of_number(REQUESTS, limit.requests, MAX_REQUESTS)

@@ -47,6 +47,11 @@ def organization(name: str = "Acme", *, owner: User | None = None) -> Organizati
     return services.create_organization(name, actor=OPERATOR, slug=unique("org"), plan=plan(), owner=owner)
 
 
+def agree(where: Organization, **overrides: object) -> None:
+    """Agree with an organization to terms of its own: `rate_limit`, `monthly_quota`, `key_cap`, `entitlements`."""
+    services.change_overrides(where, overrides, actor=OPERATOR)
+
+
 def join(user: User, where: Organization, role: Role, project: Project | None = None) -> Membership:
     """Make somebody a member by an owner's invitation, as the pages do."""
     owner = _an_owner(where)

@@ -78,7 +78,7 @@ END $$;
 CREATE TRIGGER keys_follow_secret AFTER INSERT ON keys_keysecret FOR EACH ROW EXECUTE FUNCTION keys_follow_secret();
 
 REVOKE ALL ON FUNCTION keys_key_fixed(), keys_secret_fixed(), keys_terms_of(keys_apikey), keys_follow(), keys_follow_secret() FROM PUBLIC;
-REVOKE DELETE ON keys_apikey, keys_keysecret, keys_rotation, keys_scope FROM keystead_app;
+REVOKE DELETE ON keys_apikey, keys_keysecret, keys_rotation, keys_scope, keys_tier FROM keystead_app;
 REVOKE INSERT, UPDATE, DELETE ON keys_term, keys_keyuse, keys_secretuse FROM keystead_app;
 REVOKE UPDATE ON keys_keysecret, keys_rotation FROM keystead_app;
 GRANT UPDATE (accepted_until, expires_at) ON keys_keysecret TO keystead_app;

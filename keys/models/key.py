@@ -7,10 +7,11 @@ from django.db import models
 from django.db.models import Q
 
 from keys.models.tier import Tier
+from keys.policy.limits import Given
 from keys.secret import Kind
 from orgs import ids
 from orgs.models import Environment, Organization, Project, User
-from orgs.terms import MAX_WINDOW_SECONDS
+from orgs.terms import MAX_WINDOW_SECONDS, RateLimit
 
 
 class OwnerType(models.TextChoices):
@@ -178,6 +179,17 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def own_rate_limit(self) -> RateLimit | None:
+        """The limit that the key has been given for itself."""
+        requests, window = self.rate_limit_requests, self.rate_limit_window_seconds
+        return None if requests is None or window is None else RateLimit(requests, window)
+
+    @property
+    def limit(self) -> Given:
+        """What the key has been given: a limit of its own, its tier's, or None for the plan's."""
+        return self.tier.limit if self.tier else self.own_rate_limit
 
     def status(self, now: datetime) -> Status:
         """Return the state as of `now`."""

@@ -1,5 +1,6 @@
 from django.db import models
 
+from keys.policy.limits import TierLimit
 from orgs.terms import MAX_WINDOW_SECONDS, RateLimit
 
 
@@ -30,3 +31,8 @@ class Tier(models.Model):
     def rate_limit(self) -> RateLimit:
         """The limit of each key of this tier."""
         return RateLimit(self.requests, self.window_seconds)
+
+    @property
+    def limit(self) -> TierLimit:
+        """What a key of this tier has been given."""
+        return TierLimit(self.slug, self.rate_limit, self.monthly_quota)

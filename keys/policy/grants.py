@@ -10,11 +10,13 @@ from datetime import datetime
 from typing import Self
 
 from keys.errors import ExceedsGrant
-from keys.policy.expiry import ABSENT, ExpiryRule, Requested, expires_at
+from keys.policy.expiry import ABSENT, Absent, ExpiryRule, Requested, expires_at
+from keys.policy.limits import Given, allowance, limit_is_within
 from keys.policy.networks import networks_within
 from keys.scopes import BREAK_GLASS, Risks, allows, covers, holds
 from keys.secret import Mode
 from orgs.roles import EVERY_RISK, Risk
+from orgs.terms import RateLimit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +33,17 @@ class Bounds:
     mode: Mode | None
     networks: tuple[str, ...]
     expires_at: datetime | None
+    limit: Given
+    exceeds_plan: bool
 
     @classmethod
-    def of_person(cls, risks: frozenset[Risk], *, may_break_glass: bool = False) -> Self:
+    def of_person(
+        cls, risks: frozenset[Risk], *, may_break_glass: bool = False, exceeds_plan: bool = False
+    ) -> Self:
         """Return the bounds of a person: their role's `grantable` risks **at the key's project**.
 
-        `may_break_glass` is for an owner who has just stepped up, and for nobody else.
+        `may_break_glass` is for an owner who has just stepped up, and for nobody else. `exceeds_plan` is for those who
+        sell the plans.
         """
         return cls(
             scopes=None,
@@ -46,6 +53,8 @@ class Bounds:
             mode=None,
             networks=(),
             expires_at=None,
+            limit=None,
+            exceeds_plan=exceeds_plan,
         )
 
     @classmethod
@@ -57,6 +66,7 @@ class Bounds:
         mode: Mode,
         networks: tuple[str, ...],
         expires_at: datetime | None,
+        limit: Given,
     ) -> Self:
         """Return the bounds of a key.
 
@@ -67,6 +77,7 @@ class Bounds:
             mode: of its environment.
             networks: its `allowed_ips`, canonical.
             expires_at: of the secret that it presented.
+            limit: what it has been given itself; it counts unless the key is the operator's.
         """
         return cls(
             scopes=frozenset(scopes),
@@ -76,6 +87,8 @@ class Bounds:
             mode=mode,
             networks=networks,
             expires_at=expires_at,
+            limit=limit,
+            exceeds_plan=project_id is None,
         )
 
 
@@ -130,6 +143,32 @@ def grant_expiry(creator: Bounds, rule: ExpiryRule, requested: Requested, now: d
     if requested is not ABSENT:
         raise ExceedsGrant("This is beyond your own expiry.", field="expires_at")
     return creator.expires_at
+
+
+def grant_limit(creator: Bounds, requested: Given | Absent, plan: RateLimit | None) -> Given:
+    """Return what a key is given of rate limits: what was requested, or, for `ABSENT`, the plan's.
+
+    Where the plan lets through more than the creator itself has, a key gets what its creator was given.
+
+    Args:
+        creator: whoever asks.
+        requested: a limit or tier of its own; None for the plan's, and for nothing less.
+        plan: the limit that the organization's terms give to each of its keys.
+
+    Raises:
+        ExceedsGrant: more than the plan, or than the creator has (field `rate_limit`).
+    """
+    wanted = None if requested is ABSENT else requested
+    if creator.exceeds_plan:
+        return wanted
+    given = allowance(wanted, plan)
+    if not limit_is_within(given.rate_limit, plan):
+        raise ExceedsGrant(f"This is more than the plan's {plan}.", field="rate_limit")
+    if given.is_within(allowance(creator.limit, plan)):
+        return wanted
+    if requested is not ABSENT:
+        raise ExceedsGrant("This is more than you have yourself.", field="rate_limit")
+    return creator.limit
 
 
 def _may_give(creator: Bounds, scope: str, risks: Risks) -> bool:

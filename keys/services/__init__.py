@@ -9,6 +9,7 @@ from keys.services.policies import PolicyChange, change_policy
 from keys.services.revocation import revoke_key
 from keys.services.rotating import Rotated, rotate_key
 from keys.services.scopes import ScopeDraft, change_scope, create_scope
+from keys.services.tiers import TierDraft, change_tier, create_tier
 
 __all__ = [
     "Changes",
@@ -19,12 +20,15 @@ __all__ = [
     "PolicyChange",
     "Rotated",
     "ScopeDraft",
+    "TierDraft",
     "change_key",
     "change_many",
     "change_policy",
     "change_scope",
+    "change_tier",
     "create_key",
     "create_scope",
+    "create_tier",
     "disable_key",
     "enable_key",
     "export_keys",

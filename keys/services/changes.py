@@ -13,24 +13,41 @@ from audit.acts import Act
 from keys import catalogue, clock
 from keys.callers import Caller
 from keys.errors import Forbidden, Invalid, NameTaken, StateForbids
-from keys.models import ApiKey, KeySecret, OwnerType
+from keys.models import ApiKey, KeySecret, OwnerType, Tier
 from keys.policy import (
     ABSENT,
     Absent,
+    Given,
     Requested,
+    TierName,
+    allowance,
     check_description,
     check_interval,
     check_name,
     check_scopes,
     check_tags,
     grant_expiry,
+    grant_limit,
     grant_networks,
     normalise_networks,
     refuse_excess,
+    told,
 )
 from keys.secret import Kind, Mode
-from keys.services.common import check_reach, collect, facts, policy_of, rule_for, tag_list
+from keys.services.common import (
+    LimitAsked,
+    check_limit,
+    check_reach,
+    collect,
+    facts,
+    limit_columns,
+    policy_of,
+    rule_for,
+    tag_list,
+    terms_of,
+)
 from keys.services.creation import Owner, check_owner
+from orgs.terms import whole_limit
 
 MAX_DISABLED: Final = timedelta(days=365)
 
@@ -46,6 +63,7 @@ class Changes:
     scopes: Sequence[str] | Absent = ABSENT
     allowed_ips: Sequence[str] | Absent = ABSENT
     expires: Requested = ABSENT
+    rate_limit: LimitAsked = ABSENT
     rotation_interval_days: int | Absent | None = ABSENT
     may_rotate_itself: bool | Absent = ABSENT
     enabled: bool | Absent = ABSENT
@@ -168,7 +186,9 @@ _CHECKS: Final[Mapping[str, Any]] = {
     "allowed_ips": _networks,
     "rotation_interval_days": lambda _, value: {"rotation_interval_days": check_interval(value)},
     "may_rotate_itself": lambda _, value: {"may_rotate_itself": value},
+    "rate_limit": lambda _, value: limit_columns(check_limit(value)),
 }
+_LIMIT: Final = frozenset(limit_columns(None))
 _WIDENING: Final = frozenset(
     {"scopes", "allowed_ips", "expires_at", "owner_type", "owner_user_id", "is_disabled", "disabled_until"}
 )
@@ -191,6 +211,8 @@ def _refuse_widening(key: ApiKey, columns: Mapping[str, Any], actor: Caller) -> 
     )
     if "allowed_ips" in columns:
         grant_networks(bounds, tuple(columns["allowed_ips"]))
+    if _raises_limit(key, columns):
+        grant_limit(bounds, _given(key, columns), terms_of(key.organization_id).rate_limit)
 
 
 def _may_widen(key: ApiKey, columns: Mapping[str, Any]) -> bool:
@@ -203,7 +225,24 @@ def _may_widen(key: ApiKey, columns: Mapping[str, Any]) -> bool:
         widening -= {"disabled_until"}
     if set(columns.get("scopes", ())) <= set(key.scopes):
         widening -= {"scopes"}
-    return bool(widening)
+    return bool(widening) or _raises_limit(key, columns)
+
+
+def _raises_limit(key: ApiKey, columns: Mapping[str, Any]) -> bool:
+    """Tell whether a change lets through anything that the key's limit or its tier's quota refused before."""
+    if not _LIMIT & set(columns):
+        return False
+    plan = terms_of(key.organization_id).rate_limit
+    return not allowance(_given(key, columns), plan).is_within(allowance(key.limit, plan))
+
+
+def _given(key: ApiKey, columns: Mapping[str, Any]) -> Given:
+    """Return what the key would have been given."""
+    after = {name: columns.get(name, getattr(key, name)) for name in _LIMIT}
+    tier = after["tier_id"] and Tier.objects.get(pk=after["tier_id"])
+    return (
+        tier.limit if tier else whole_limit(after["rate_limit_requests"], after["rate_limit_window_seconds"])
+    )
 
 
 def _update(key: ApiKey, columns: dict[str, Any], now: datetime) -> None:
@@ -241,20 +280,17 @@ type _Entry = tuple[Act, dict[str, Any], dict[str, str]]
 def _entries(key: ApiKey, before: Mapping[str, Any], columns: Mapping[str, Any]) -> list[_Entry]:
     """Return one entry for each sort of change, so that none outgrows the leaf and each can be subscribed to."""
     entries: list[_Entry] = []
-    rest = {
-        name for name in columns if name not in {"scopes", "is_disabled", "disabled_until", "description"}
+    told_apart = {"scopes", "is_disabled", "disabled_until", "description", *_LIMIT}
+    rest = sorted(set(columns) - told_apart)
+    data = {
+        "before": {name: _shown(name, before[name]) for name in rest},
+        "after": {name: _shown(name, columns[name]) for name in rest},
     }
-    if rest or "description" in columns:
-        entries.append(
-            (
-                Act.KEY_CHANGED,
-                {
-                    "before": {name: _shown(name, before[name]) for name in sorted(rest)},
-                    "after": {name: _shown(name, columns[name]) for name in sorted(rest)},
-                },
-                {"description": columns.get("description", "")},
-            )
-        )
+    if _LIMIT & set(columns):
+        data["before"]["rate_limit"] = _told_limit(before)
+        data["after"]["rate_limit"] = _told_limit({name: getattr(key, name) for name in _LIMIT})
+    if data["after"] or "description" in columns:
+        entries.append((Act.KEY_CHANGED, data, {"description": columns.get("description", "")}))
     if "scopes" in columns:
         data = {"before": {"scopes": before["scopes"]}, "after": {"scopes": columns["scopes"]}}
         entries.append((Act.KEY_SCOPES_CHANGED, data, {}))
@@ -262,6 +298,11 @@ def _entries(key: ApiKey, before: Mapping[str, Any], columns: Mapping[str, Any])
         act = Act.KEY_DISABLED if key.is_disabled or key.disabled_until else Act.KEY_ENABLED
         entries.append((act, {"until": key.disabled_until} if key.disabled_until else {}, {}))
     return entries
+
+
+def _told_limit(columns: Mapping[str, Any]) -> str:
+    own = whole_limit(columns["rate_limit_requests"], columns["rate_limit_window_seconds"])
+    return told(TierName(columns["tier_id"]) if columns["tier_id"] else own)
 
 
 def _shown(name: str, value: Any) -> Any:

@@ -5,9 +5,14 @@ from typing import Any
 
 from keys.callers import Caller
 from keys.errors import Forbidden, Invalid, InvalidMany
-from keys.models import ApiKey, KeyPolicy
-from keys.policy import ExpiryRule
+from keys.models import ApiKey, KeyPolicy, Tier
+from keys.policy import Absent, ExpiryRule, Given, TierLimit, TierName, check_rate_limit
 from keys.secret import Kind
+from orgs.models import Organization
+from orgs.terms import RateLimit, Terms
+
+# A limit that somebody asks for: their own figures, a tier by its name, None for the plan's, or nothing at all.
+type LimitAsked = RateLimit | TierName | Absent | None
 
 
 def policy_of(organization_id: str) -> KeyPolicy:
@@ -23,6 +28,37 @@ def rule_for(policy: KeyPolicy, kind: Kind) -> ExpiryRule:
         max_days=getattr(policy, f"{kind}_max_days"),
         may_never=Kind(kind) is Kind.INGESTION and policy.ingestion_may_never_expire,
     )
+
+
+def terms_of(organization_id: str) -> Terms:
+    """Return what counts for an organization: its plan's terms with its overrides."""
+    return Organization.objects.select_related("plan").get(pk=organization_id).terms
+
+
+def check_limit(asked: RateLimit | TierName | None) -> Given:
+    """Return what a key would be given.
+
+    Raises:
+        Invalid, InvalidMany: figures out of bounds, or no such tier (fields of `rate_limit`).
+    """
+    if asked is None:
+        return None
+    if isinstance(asked, RateLimit):
+        return check_rate_limit(asked)
+    tier = Tier.objects.filter(pk=asked.slug).first()
+    if tier is None:
+        raise Invalid("There is no such tier.", field="rate_limit.tier")
+    return tier.limit
+
+
+def limit_columns(given: Given) -> dict[str, object]:
+    """Return the columns of a key that hold what it has been given."""
+    own = given if isinstance(given, RateLimit) else None
+    return {
+        "rate_limit_requests": own.requests if own else None,
+        "rate_limit_window_seconds": own.window_seconds if own else None,
+        "tier_id": given.slug if isinstance(given, TierLimit) else None,
+    }
 
 
 def collect(checks: Iterable[Callable[[], Any]]) -> list[Any]:

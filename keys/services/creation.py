@@ -12,7 +12,7 @@ from audit.acts import Act
 from keys import catalogue, clock, peppers
 from keys import secret as secrets
 from keys.callers import Caller
-from keys.errors import Forbidden, Invalid, NameTaken
+from keys.errors import Forbidden, Invalid, KeyCapReached, NameTaken
 from keys.models import ApiKey, KeySecret, OwnerType
 from keys.models.key import new_key_id
 from keys.policy import (
@@ -25,13 +25,26 @@ from keys.policy import (
     check_tags,
     check_team,
     grant_expiry,
+    grant_limit,
     grant_networks,
     normalise_networks,
     refuse_excess,
+    told,
 )
 from keys.secret import Kind, Mode
-from keys.services.common import collect, facts, policy_of, rule_for, tag_list
+from keys.services.common import (
+    LimitAsked,
+    check_limit,
+    collect,
+    facts,
+    limit_columns,
+    policy_of,
+    rule_for,
+    tag_list,
+    terms_of,
+)
 from orgs.models import Environment, Membership, Project, User
+from orgs.terms import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +59,8 @@ class Owner:
 class Draft:
     """A key as its creator wants it.
 
-    `allowed_ips` None and `expires` `ABSENT` mean that the policy, and the creator's own bounds, decide.
+    `allowed_ips` None, `expires` `ABSENT` and `rate_limit` `ABSENT` mean that the policy or the plan, and the creator's
+    own bounds, decide.
     """
 
     kind: Kind
@@ -59,6 +73,7 @@ class Draft:
     tags: Mapping[str, str] = field(default_factory=dict)
     allowed_ips: Sequence[str] | None = None
     expires: Requested = ABSENT
+    rate_limit: LimitAsked = ABSENT
     rotation_interval_days: int | None = None
     may_rotate_itself: bool = True
 
@@ -80,15 +95,17 @@ def create_key(draft: Draft, *, actor: Caller) -> Created:
     Raises:
         Invalid, InvalidMany: fields out of their bounds (spec KEYS §2).
         Forbidden: the caller changes no keys at this project.
-        ExceedsGrant: more than the caller holds.
+        ExceedsGrant: more than the caller holds, or more than the plan allows.
         NameTaken: a key of this environment that has not ended has this name.
+        KeyCapReached: as many keys that have not ended as the plan has room for; exact, however many create at once.
     """
     organization_id = draft.project.organization_id
     if not actor.reaches(draft.project):
         raise Forbidden("You may not create keys in this project.", field="project")
     with ledger.recording(organization_id, actor) as entry:
-        now = _begin(organization_id)
-        key = _checked(draft, actor, now)
+        now, terms = _begin(organization_id), terms_of(organization_id)
+        key = _checked(draft, terms, actor, now)
+        _check_room(terms, organization_id, now)
         text = secrets.generate(settings.KEY_BRAND, draft.kind, Mode(draft.environment.mode))
         key.hint = secrets.hint(text)
         _insert(key, now)
@@ -108,17 +125,25 @@ def _begin(organization_id: str) -> datetime:
     return clock.now()
 
 
-def _checked(draft: Draft, actor: Caller, now: datetime) -> ApiKey:
+def _check_room(terms: Terms, organization_id: str, now: datetime) -> None:
+    """Refuse a key beyond the plan's cap; whoever else creates waits for this transaction's lock."""
+    cap = terms.key_cap
+    if cap is not None and ApiKey.objects.of(organization_id).not_ended(now).count() >= cap:
+        raise KeyCapReached(f"The plan has room for {cap:,} keys in use, and that many there are.")
+
+
+def _checked(draft: Draft, terms: Terms, actor: Caller, now: datetime) -> ApiKey:
     known = catalogue.load()
     policy = policy_of(draft.project.organization_id)
     bounds = actor.bounds(draft.project)
-    name, scopes, description, tags, networks, interval, team, _, expires_at = collect(
+    name, scopes, description, tags, networks, limit, interval, team, _, expires_at = collect(
         [
             lambda: check_name(draft.name),
             lambda: check_scopes(draft.scopes, draft.kind, known),
             lambda: check_description(draft.description),
             lambda: check_tags(draft.tags),
             lambda: None if draft.allowed_ips is None else normalise_networks(draft.allowed_ips),
+            lambda: ABSENT if draft.rate_limit is ABSENT else check_limit(draft.rate_limit),
             lambda: check_interval(draft.rotation_interval_days),
             lambda: check_owner(draft.owner, draft.project.organization_id),
             lambda: _check_place(draft),
@@ -130,6 +155,7 @@ def _checked(draft: Draft, actor: Caller, now: datetime) -> ApiKey:
         bounds, scopes=scopes, risks=catalogue.risks(known), project_path=draft.project.ancestors, mode=mode
     )
     allowed_ips = grant_networks(bounds, networks)
+    given = grant_limit(bounds, limit, terms.rate_limit)
     if policy.requires_ips_in_production and draft.environment.is_production and not allowed_ips:
         raise Invalid("This organization's production keys need address ranges.", field="allowed_ips")
     return ApiKey(
@@ -153,6 +179,7 @@ def _checked(draft: Draft, actor: Caller, now: datetime) -> ApiKey:
         owner_type=OwnerType.MEMBER if draft.owner.member else OwnerType.TEAM,
         owner_user=draft.owner.member,
         owner_team=team,
+        **limit_columns(given),
     )
 
 
@@ -216,6 +243,7 @@ def _described(key: ApiKey, draft: Draft) -> dict[str, object]:
         "expires_at": key.expires_at,
         "rotation_interval_days": key.rotation_interval_days,
         "may_rotate_itself": key.may_rotate_itself,
+        "rate_limit": None if key.limit is None else told(key.limit),
     }
 
 

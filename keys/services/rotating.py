@@ -11,11 +11,11 @@ from audit.acts import Act
 from keys import catalogue, clock, rotation
 from keys import secret as secrets
 from keys.callers import Caller
-from keys.errors import VersionConflict
+from keys.errors import ExceedsGrant, VersionConflict
 from keys.models import ApiKey, KeySecret, Rotation
-from keys.policy import grant_networks, refuse_excess
+from keys.policy import Bounds, allowance, grant_networks, refuse_excess
 from keys.secret import Kind, Mode
-from keys.services.common import check_reach, facts, policy_of, rule_for
+from keys.services.common import check_reach, facts, policy_of, rule_for, terms_of
 from keys.services.creation import insert_secret
 from keys.verdict import is_disabled
 
@@ -101,6 +101,16 @@ def _refuse_excess(key: ApiKey, actor: Caller) -> None:
         mode=Mode(key.environment.mode),
     )
     grant_networks(bounds, tuple(key.allowed_ips))
+    _refuse_limit(bounds, key)
+
+
+def _refuse_limit(bounds: Bounds, key: ApiKey) -> None:
+    """Refuse a key that was given less than this one has; what the operator gave beyond the plan bars nobody else."""
+    if bounds.exceeds_plan or bounds.limit is None:
+        return
+    plan = terms_of(key.organization_id).rate_limit
+    if not allowance(key.limit, plan).is_within(allowance(bounds.limit, plan)):
+        raise ExceedsGrant("This key has a higher rate limit than you have yourself.", field="rate_limit")
 
 
 def _running(key: ApiKey, now: datetime) -> Rotation | None:

@@ -12,7 +12,7 @@ from django.db import connection
 from audit.models import Entry
 from keys import callers, secret
 from keys import services as key_services
-from keys.models import ApiKey, Scope
+from keys.models import ApiKey, Scope, Tier
 from orgs import ids, tenancy
 from orgs import services as org_services
 from orgs.models import Membership
@@ -76,6 +76,14 @@ class World:
 
     def scope_draft(self, description: str = "") -> key_services.ScopeDraft:
         return key_services.ScopeDraft(description=description, risk=Risk.READ, kinds=[secret.Kind.SERVICE])
+
+    @cached_property
+    def tier(self) -> Tier:
+        with tenancy.everywhere(tenancy.Reason.ADMIN):
+            return key_services.create_tier(builders.unique("t"), self.tier_draft(), actor=builders.OPERATOR)
+
+    def tier_draft(self, requests: int = 5) -> key_services.TierDraft:
+        return key_services.TierDraft(name="Tier", requests=requests, window_seconds=60)
 
     def disabled_key(self) -> ApiKey:
         with tenancy.within(self.cast.acme.id):
@@ -190,9 +198,15 @@ KEYS = {
     "change_scope": lambda w: partial(
         key_services.change_scope, w.scope, w.scope_draft("new"), actor=builders.OPERATOR
     ),
+    "change_tier": lambda w: partial(
+        key_services.change_tier, w.tier, w.tier_draft(6), actor=builders.OPERATOR
+    ),
     "create_key": lambda w: partial(key_services.create_key, w.draft, actor=w.caller),
     "create_scope": lambda w: partial(
         key_services.create_scope, w.scope_name(), w.scope_draft(), actor=builders.OPERATOR
+    ),
+    "create_tier": lambda w: partial(
+        key_services.create_tier, builders.unique("t"), w.tier_draft(), actor=builders.OPERATOR
     ),
     "disable_key": lambda w: partial(key_services.disable_key, w.key, actor=w.caller),
     "enable_key": lambda w: partial(key_services.enable_key, w.disabled_key(), actor=w.caller),
@@ -210,8 +224,8 @@ KEYS = {
         key_services.settle_keys_of_leaver, w.cast.acme.id, w.key.owner_user_id, actor=w.actor
     ),
 }
-WITHIN = set(KEYS) - {"create_scope", "change_scope"}
-EVERYWHERE = {"create_scope", "change_scope"}
+EVERYWHERE = {"create_scope", "change_scope", "create_tier", "change_tier"}
+WITHIN = set(KEYS) - EVERYWHERE
 
 
 def public_functions(module: ModuleType) -> set[str]:
@@ -267,7 +281,7 @@ def test_without_its_entry_there_is_no_change(name, monkeypatch):
 
 def _rows() -> list[object]:
     """Return a digest of every row that key services write."""
-    tables = ("apikey", "keysecret", "rotation", "keypolicy", "scope", "term")
+    tables = ("apikey", "keysecret", "rotation", "keypolicy", "scope", "term", "tier")
     with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
         found = []
         for table in tables:

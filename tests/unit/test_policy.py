@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from keys import policy
 from keys.errors import ExceedsGrant, Invalid
-from keys.policy import ABSENT, DEFAULTS, Bounds, ExpiryRule
+from keys.policy import ABSENT, DEFAULTS, Bounds, ExpiryRule, Source, TierLimit, TierName
 from keys.policy.fields import NAME
 from keys.scopes import CatalogueScope
 from keys.secret import Kind, Mode
 from orgs.roles import EVERY_RISK, Risk, Role, grantable
+from orgs.terms import RateLimit
 
 bounded = settings(max_examples=25, deadline=None, database=None)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -373,6 +374,7 @@ def key_bounds(**changes):
             "mode": Mode.LIVE,
             "networks": ("10.0.0.0/8",),
             "expires_at": NOW + 10 * DAY,
+            "limit": None,
         }
         | changes
     )
@@ -464,3 +466,99 @@ class TestGrants:
     def test_a_short_default_is_not_stretched(self):
         rule = DEFAULTS[Kind.SERVICE]
         assert policy.grant_expiry(key_bounds(), rule, ABSENT, NOW) == NOW + 7 * DAY
+
+
+PLAN = RateLimit(1000, 60)
+SMALL = RateLimit(100, 60)
+GOLD = TierLimit("gold", RateLimit(500, 60))
+METERED = TierLimit("metered", RateLimit(1000, 60), 10_000)
+some_limit = st.none() | st.builds(RateLimit, st.integers(0, 9), st.integers(1, 4))
+some_given = some_limit | st.builds(
+    TierLimit, st.just("tier"), some_limit.filter(bool), st.none() | st.integers(0, 9)
+)
+
+
+class TestLimits:
+    person = Bounds.of_person(EVERY_RISK)
+
+    def give(self, creator, requested, plan=PLAN):
+        return policy.grant_limit(creator, requested, plan)
+
+    def test_which_counts(self):
+        assert policy.effective_limit(SMALL, GOLD.rate_limit, PLAN) == (SMALL, Source.KEY)
+        assert policy.effective_limit(None, GOLD.rate_limit, PLAN) == (GOLD.rate_limit, Source.TIER)
+        assert policy.effective_limit(None, None, PLAN) == (PLAN, Source.PLAN)
+        assert policy.effective_limit(None, None, None) == (None, None)
+        assert policy.effective_limit(RateLimit(0, 1), None, PLAN) == (RateLimit(0, 1), Source.KEY)
+
+    @pytest.mark.parametrize("requested", [ABSENT, None, SMALL, PLAN, GOLD, METERED, RateLimit(0, 1)])
+    def test_a_person_gives_what_the_plan_has(self, requested):
+        assert self.give(self.person, requested) == (None if requested is ABSENT else requested)
+
+    @pytest.mark.parametrize(
+        "requested", [RateLimit(1001, 60), RateLimit(17, 1), TierLimit("big", RateLimit(1001, 3600))]
+    )
+    def test_nobody_gives_more_than_the_plan_has(self, requested):
+        for creator in (self.person, key_bounds()):
+            refused("rate_limit", self.give, creator, requested, error=ExceedsGrant)
+        assert self.give(self.person, requested, None) == requested
+
+    def test_the_operator_gives_any(self):
+        for seller in (Bounds.of_person(EVERY_RISK, exceeds_plan=True), key_bounds(project_id=None)):
+            assert self.give(seller, RateLimit(10**9, 1)) == RateLimit(10**9, 1)
+            assert self.give(seller, ABSENT) is None
+
+    @pytest.mark.parametrize("own", [SMALL, GOLD, METERED])
+    def test_a_default_is_cut_to_the_creators_own(self, own):
+        assert self.give(key_bounds(limit=own), ABSENT) == own
+        assert self.give(key_bounds(limit=own), ABSENT, None) == own
+        refused("rate_limit", self.give, key_bounds(limit=own), None, error=ExceedsGrant)
+
+    def test_inheriting_is_fine_where_the_plan_has_no_more(self):
+        for requested in (ABSENT, None):
+            assert self.give(key_bounds(limit=PLAN), requested) is None
+            assert self.give(key_bounds(limit=RateLimit(5000, 60)), requested) is None
+            assert self.give(key_bounds(limit=SMALL), requested, RateLimit(50, 60)) is None
+
+    def test_a_limited_key_gives_no_more_than_it_has(self):
+        creator = key_bounds(limit=SMALL)
+        for requested in (RateLimit(101, 60), GOLD, RateLimit(2, 1)):
+            refused("rate_limit", self.give, creator, requested, error=ExceedsGrant)
+        assert self.give(creator, RateLimit(100, 3600)) == RateLimit(100, 3600)
+
+    def test_a_quota_is_not_shaken_off(self):
+        creator = key_bounds(limit=METERED)
+        more = TierLimit("more", RateLimit(10, 60), 10_001)
+        for requested in (RateLimit(1, 60), GOLD, more):
+            refused("rate_limit", self.give, creator, requested, error=ExceedsGrant)
+        less = TierLimit("less", RateLimit(10, 60), 9_999)
+        assert self.give(creator, less) == less
+
+    @given(some_given, some_given | st.just(ABSENT), some_limit)
+    def test_whatever_is_given_is_within(self, own, requested, plan):
+        try:
+            given_limit = self.give(key_bounds(limit=own), requested, plan)
+        except ExceedsGrant:
+            assert requested is not ABSENT
+            return
+        most = policy.allowance(own, plan)
+        assert policy.allowance(given_limit, plan).is_within(most)
+        assert requested in (ABSENT, given_limit)
+
+    @pytest.mark.parametrize(
+        ("limit", "fields"),
+        [
+            (RateLimit(-1, 60), ["rate_limit.requests"]),
+            (RateLimit(1, 0), ["rate_limit.window_seconds"]),
+            (RateLimit(2**31, 2**31), ["rate_limit.requests", "rate_limit.window_seconds"]),
+        ],
+    )
+    def test_bounds_of_figures(self, limit, fields):
+        assert policy.check_rate_limit(PLAN) == PLAN
+        with pytest.raises(Invalid) as error:
+            policy.check_rate_limit(limit)
+        assert [single.field for single in error.value.errors] == fields
+
+    def test_what_entries_tell(self):
+        found = [policy.told(each) for each in (SMALL, GOLD, TierName("gold"), None)]
+        assert found == ["100 in 60 s", "tier gold", "tier gold", "as the plan says"]

@@ -117,7 +117,7 @@ class TestBounds:
         [RateLimit(0, 1), RateLimit(terms.MAX_REQUESTS, terms.MAX_WINDOW_SECONDS), None],
     )
     def test_limits_within(self, limit):
-        terms.check_rate_limit(limit)
+        terms.check_terms(Terms(rate_limit=limit))
 
     @pytest.mark.parametrize(
         ("requests", "window", "found"),
@@ -131,7 +131,7 @@ class TestBounds:
         ],
     )
     def test_limits_beyond(self, requests, window, found):
-        assert fields(terms.check_rate_limit, RateLimit(requests, window)) == found
+        assert fields(terms.check_terms, Terms(rate_limit=RateLimit(requests, window))) == found
 
     def test_a_limit_is_whole(self):
         assert terms.whole_limit(None, None) is None
