@@ -5,8 +5,8 @@ The order of the checks is part of the interface: clients tell their users what 
 code hides a later one. Everything that is not plainly allowed is refused.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -17,6 +17,7 @@ from keys.rotation import is_expired, is_retired
 from keys.scopes import Has, Layers, Query, Risks, effective, holds, permits
 from keys.secret import Mode
 from orgs.roles import EVERY_RISK, Risk
+from orgs.terms import Entitlement, is_entitled
 
 SOON: Final = timedelta(days=7)
 
@@ -64,6 +65,7 @@ class Record:
         risks: the catalogue, scope to risk.
         ceiling: the risks of the owner's role at the key's project, empty when the owner has no role there;
             None only where no member owns the key.
+        entitlements: what the organization has bought.
     """
 
     organization_id: str
@@ -83,6 +85,7 @@ class Record:
     layers: Layers
     risks: Risks
     ceiling: frozenset[Risk] | None
+    entitlements: Mapping[str, Entitlement] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,7 @@ class Request:
         project_layers: what the projects of that path allow, as in `Record.layers`; repeating those is
             harmless.
         ip: the client's address, or None.
+        entitlement: a feature that the key's organization must have bought, or None.
     """
 
     visible_organization_id: str | None
@@ -107,6 +111,7 @@ class Request:
     project_path: Collection[str] | None = None
     project_layers: Layers = ()
     ip: str | None = None
+    entitlement: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +212,13 @@ def _authorized(record: Record, request: Request, now: datetime) -> Verdict | No
     return _lacking(Code.FORBIDDEN, request.query, lambda scope: _permits(scope, record, request))
 
 
-# Entitlement, approval, rate limit and quota follow, in this order (KEYS §7); those that count do so outside.
+def _entitled(record: Record, request: Request, now: datetime) -> Verdict | None:
+    wanted = request.entitlement
+    has = wanted is None or is_entitled(record.entitlements.get(wanted))
+    return None if has else _refused(Code.NOT_ENTITLED)
+
+
+# Approval, rate limit and quota follow, in this order (KEYS §7); those that count do so outside (`keys.limits`).
 _CHECKS: Final[tuple[_Check, ...]] = (
     _known,
     _organization,
@@ -217,6 +228,7 @@ _CHECKS: Final[tuple[_Check, ...]] = (
     _ip,
     _carried,
     _authorized,
+    _entitled,
 )
 
 

@@ -1,4 +1,5 @@
-"""The same behind an ASGI server: pages run as WSGI in threads (DESIGN, decision 5)."""
+"""The whole product behind an ASGI server: what services call all day goes through the gate, pages run as WSGI in
+threads beside it (DESIGN, decision 5)."""
 
 from typing import Any, cast
 
@@ -6,5 +7,8 @@ from a2wsgi import WSGIMiddleware
 
 from portal.wsgi import application as pages
 
+# After the settings, which `portal.wsgi` has read.
+from keys.gate.asgi import Gate  # isort: skip
+
 THREADS = 16
-application = WSGIMiddleware(cast("Any", pages), workers=THREADS)
+application = Gate(WSGIMiddleware(cast("Any", pages), workers=THREADS))

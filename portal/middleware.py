@@ -1,24 +1,19 @@
 """What happens around every request: its id, its caller's address, and the headers that guard every answer."""
 
-import ipaddress
-import re
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from urllib.parse import quote
 
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from audit.requests import Request
+from audit.requests import Request, client_address, is_trusted, request_id
 from keys.secret import redact
 from portal import errors
 
 View = Callable[[HttpRequest], HttpResponseBase]
 ELLIPSIS = "…"
-type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 REDACTED_TYPES = ("text/html", "text/plain")
-SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES = frozenset({"same-origin", "none"})
 
@@ -31,13 +26,12 @@ class RequestMiddleware:
         self.log = structlog.get_logger("keystead.request")
 
     def __call__(self, request: Request) -> HttpResponseBase:
-        given = request.headers.get("X-Request-Id", "")
-        request.request_id = given if _is_sane(given) else f"req_{secrets.token_hex(12)}"
+        request.request_id = request_id(request.headers.get("X-Request-Id", ""))
         peer = request.META.get("REMOTE_ADDR", "")
         request.client_ip = client_address(
             peer, request.headers.get("X-Forwarded-For", ""), settings.TRUSTED_PROXIES
         )
-        if not _is_trusted(peer, settings.TRUSTED_PROXIES):
+        if not is_trusted(peer, settings.TRUSTED_PROXIES):
             request.META.pop("HTTP_X_FORWARDED_PROTO", None)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request.request_id)
@@ -47,44 +41,6 @@ class RequestMiddleware:
             path = getattr(request, "logged_path", request.path)
             self.log.info("request", method=request.method, path=path, status=response.status_code)
         return response
-
-
-def _is_sane(request_id: str) -> bool:
-    """Say whether a caller's id may be kept: it goes into logs and ledgers, so that it must not be a secret."""
-    return SANE_REQUEST_ID.fullmatch(request_id) is not None and redact(request_id) == request_id
-
-
-def client_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
-    """Return the caller's address: the peer's, or behind trusted proxies the right-most untrusted one.
-
-    An entry that is no address ends the walk at the last good one: nothing left of it can be believed.
-    """
-    address = _normal(peer)
-    for entry in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
-        if not _is_trusted(address, trusted):
-            break
-        found = _normal(entry)
-        if not found:
-            break
-        address = found
-    return address
-
-
-def _normal(text: str) -> str:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return ""
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
-
-
-def _is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
-    try:
-        address = ipaddress.ip_address(_normal(peer))
-    except ValueError:
-        return False
-    return any(address in network for network in trusted)
 
 
 class GuardMiddleware:

@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import suppress
+from typing import Any
 
 from django.test import Client
 
@@ -60,8 +61,20 @@ def rotate(key: ApiKey, where: Organization, by: User, **how):
 
 def verify(secret: str, where: Organization, ip: str = "203.0.113.9") -> str:
     """Present a secret to the organization's verifier and return the code; a valid one counts as use."""
-    ask = verification.Ask(verifier_organization_id=where.id, ip=ip)
-    return verification.verify(secret, ask).verdict.code
+    return judged(secret, where, ip=ip).verdict.code
+
+
+def judged(secret: str, where: Organization, **asked: Any) -> verification.Judged:
+    """Return what the organization's verifier is told of a secret."""
+    call = verification.Call(
+        verifier=None,
+        organization_id=where.id,
+        presented=verification.credential(secret),
+        ask=verification.Ask(**asked),
+    )
+    found = verification.ask(call).presented
+    assert found is not None
+    return found
 
 
 def read(key_id: str, where: Organization) -> ApiKey:

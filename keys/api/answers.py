@@ -231,6 +231,24 @@ class PlanOut(Answer):
     name: str
 
 
+class StandingOut(Answer):
+    """Where a key stands with its rate limit; `retry_after_seconds` is 0 unless refused, null where it never would pass."""
+
+    limit: int
+    remaining: int
+    window_seconds: int
+    reset_seconds: int
+    retry_after_seconds: int | None
+
+
+class QuotaOut(Answer):
+    """A monthly quota: the organization's or the key's tier's, whichever has less left."""
+
+    limit: int
+    used: int
+    period_ends_at: Moment
+
+
 class VerdictOut(Answer):
     """What was decided on a known key; clients must tolerate new codes."""
 
@@ -244,9 +262,9 @@ class VerdictOut(Answer):
     environment: str
     scopes: list[str]
     missing_scopes: list[str]
-    entitlements: dict[str, Any]
-    rate_limit: None
-    quota: None
+    entitlements: dict[str, bool | int | float]
+    rate_limit: StandingOut | None
+    quota: QuotaOut | None
     approval: None
 
 

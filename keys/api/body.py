@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
 from django.http import HttpRequest
+from django.utils.http import parse_header_parameters
 from ninja.parser import Parser
 
 from keys.api.problems import Problem, unreadable
@@ -17,19 +18,27 @@ class StrictParser(Parser):
 
     def parse_body(self, request: HttpRequest) -> Any:
         """Return the parsed body; raises a `Problem` with 400 or 415."""
-        charset = (request.content_params or {}).get("charset", "utf-8")
-        if request.content_type != JSON or charset.lower() != "utf-8":
-            raise Problem(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                f"Send the body as {JSON}.",
-                {"Accept-Post": JSON},
-            )
-        try:
-            text = request.body.decode("utf-8")
-            return json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_constant)
-        except (ValueError, RecursionError):
-            raise unreadable("The body is no valid JSON.") from None
+        return read_json(request.headers.get("Content-Type", ""), request.body)
+
+
+def read_json(content_type: str, body: bytes) -> Any:
+    """Return a parsed body; raises a `Problem` with 400 or 415."""
+    if content_type != JSON and not _is_json(content_type):
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            f"Send the body as {JSON}.",
+            {"Accept-Post": JSON},
+        )
+    try:
+        return json.loads(body.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise unreadable("The body is no valid JSON.") from None
+
+
+def _is_json(content_type: str) -> bool:
+    name, parameters = parse_header_parameters(content_type)
+    return name == JSON and parameters.get("charset", "utf-8").lower() == "utf-8"
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

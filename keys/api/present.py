@@ -8,27 +8,20 @@ from typing import Any
 from django.conf import settings
 from django.db.models import F, Q
 
-from keys import rotation, secret, verdict
+from keys import rotation, secret
 from keys.api.answers import (
     ElsewhereOut,
     KeyOut,
     MemberOut,
-    OrganizationOut,
     OwnerOut,
-    PlanOut,
     RotationOut,
     SecretOut,
     TeamOut,
-    UnknownOut,
-    VerdictOut,
-    VerifiedKeyOut,
 )
 from keys.models import ApiKey, KeySecret, KeyUse, OwnerType, Rotation, SecretUse
 from keys.models.key import RevocationReason
 from keys.models.secret import RotationMode
 from keys.secret import Kind, Mode
-from keys.verdict import Code
-from keys.verification import Answer, decoded
 
 type Uses = Mapping[tuple[str, int], datetime | None]
 
@@ -52,49 +45,6 @@ def keys(found: Sequence[ApiKey], now: datetime) -> list[KeyOut]:
 def one_rotation(found: Rotation, now: datetime) -> RotationOut:
     """Return a rotation as of `now`."""
     return _rotation(found, _uses([found.key_id]), now)
-
-
-def answer(found: Answer, request_id: str) -> VerdictOut | UnknownOut:
-    """Return what a verifier is told; of a key that it may not know of nothing but the code."""
-    row, decided = found.row, found.verdict
-    if row is None:
-        is_malformed = decided.code is Code.MALFORMED
-        return UnknownOut(
-            valid=False, code=Code.MALFORMED if is_malformed else Code.NOT_FOUND, request_id=request_id
-        )
-    return VerdictOut(
-        valid=decided.is_valid,
-        code=decided.code,
-        request_id=request_id,
-        key=_verified(row),
-        organization=OrganizationOut(
-            id=row["organization_id"], slug=row["organization_slug"], name=row["organization_name"]
-        ),
-        plan=PlanOut(slug=row["plan_slug"], name=row["plan_name"]),
-        project=row["project_id"],
-        environment=row["environment"],
-        scopes=list(decided.scopes),
-        missing_scopes=list(decided.missing_scopes),
-        entitlements={},
-        rate_limit=None,
-        quota=None,
-        approval=None,
-    )
-
-
-def _verified(row: Mapping[str, Any]) -> VerifiedKeyOut:
-    return VerifiedKeyOut(
-        id=row["id"],
-        name=row["name"],
-        kind=row["kind"],
-        expires_at=row["expires_at"],
-        expires_soon=verdict.expires_soon(row["expires_at"], row["now"]),
-        owner=_owner(row["owner_type"], row["owner_user_id"], row["owner_name"], row["owner_team"]),
-        tags=_tags(decoded(row["tags"])),
-        secret_version=row["version"],
-        retiring=row["version"] != row["newest_version"],
-        accepted_until=row["accepted_until"],
-    )
 
 
 def _uses(ids: Sequence[str]) -> Uses:

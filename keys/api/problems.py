@@ -18,11 +18,12 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from keys import secret
-from keys.errors import Conflict, Forbidden, Invalid, KeysError, RotationRunning
+from keys.errors import Conflict, Forbidden, Invalid, KeysError, RotationRunning, Unavailable
 
 TYPES: Final = "https://keystead.dev/problems/"
 CONTENT_TYPE: Final = "application/problem+json"
 MAX_ERRORS: Final = 50
+RETRY_AFTER_SECONDS: Final = 1
 _SANE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MESSAGES: Final = {
     "missing": "This field is required.",
@@ -98,19 +99,24 @@ def not_found() -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, "not_found", "There is nothing here that you can see.")
 
 
-def respond(request: HttpRequest, problem: Problem) -> HttpResponse:
-    """Return the problem as an answer."""
-    document: dict[str, Any] = {
+def document(problem: Problem, request_id: str) -> str:
+    """Return the problem document, with whatever looks like a secret hidden."""
+    found: dict[str, Any] = {
         "type": TYPES + problem.code,
         "title": problem.status.phrase,
         "status": int(problem.status),
         "detail": problem.detail,
         "code": problem.code,
-        "request_id": getattr(request, "request_id", ""),
+        "request_id": request_id,
     }
     if problem.status is HTTPStatus.UNPROCESSABLE_ENTITY:
-        document["errors"] = [{"location": e.location, "message": e.message} for e in problem.errors]
-    text = secret.redact(json.dumps(document | dict(problem.extra), ensure_ascii=False))
+        found["errors"] = [{"location": e.location, "message": e.message} for e in problem.errors]
+    return secret.redact(json.dumps(found | dict(problem.extra), ensure_ascii=False))
+
+
+def respond(request: HttpRequest, problem: Problem) -> HttpResponse:
+    """Return the problem as an answer."""
+    text = document(problem, getattr(request, "request_id", ""))
     return HttpResponse(text, status=problem.status, content_type=CONTENT_TYPE, headers=dict(problem.headers))
 
 
@@ -129,8 +135,15 @@ def of(error: KeysError) -> Problem:
             return Problem(HTTPStatus.CONFLICT, error.code, error.detail)
         case Forbidden():
             return Problem(HTTPStatus.FORBIDDEN, error.code, error.detail)
+        case Unavailable():
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, error.code, error.detail, headers)
         case _:
             return invalid(error.field or "body", error.detail, code=error.code)
+
+
+# What Django raises while a body is read.
+UNREADABLE: Final = (RequestDataTooBig, UnreadablePostError)
 
 
 def handle_all(api: NinjaAPI) -> None:
@@ -141,13 +154,13 @@ def handle_all(api: NinjaAPI) -> None:
         Http404,
         ValidationError,
         HttpError,
-        RequestDataTooBig,
-        UnreadablePostError,
+        *UNREADABLE,
     ):
-        api.add_exception_handler(kind, lambda request, error: respond(request, _foreseen(error)))
+        api.add_exception_handler(kind, lambda request, error: respond(request, foreseen(error)))
 
 
-def _foreseen(error: object) -> Problem:
+def foreseen(error: object) -> Problem:
+    """Return the problem of any error that is no bug."""
     match error:
         case Problem():
             return error
@@ -160,10 +173,10 @@ def _foreseen(error: object) -> Problem:
         case HttpError():
             return _of_body(error)
         case _:
-            return _TOO_BIG if isinstance(error, RequestDataTooBig) else _BROKEN_OFF
+            return TOO_LARGE if isinstance(error, RequestDataTooBig) else _BROKEN_OFF
 
 
-_TOO_BIG: Final = Problem(
+TOO_LARGE: Final = Problem(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", "The body of the request is too large."
 )
 _BROKEN_OFF: Final = unreadable("The body of the request broke off.")
@@ -176,9 +189,14 @@ def _of_body(error: HttpError) -> Problem:
 
 
 def _of_fields(error: ValidationError) -> Problem:
+    """Return what ninja found wrong; it puts the source and the argument before each place."""
+    return of_fields([{**found, "loc": found["loc"][2:]} for found in error.errors[:MAX_ERRORS]])
+
+
+def of_fields(found: Sequence[Mapping[str, Any]]) -> Problem:
+    """Return the problem of what pydantic found wrong with a body."""
     errors = [
-        FieldError(location=_location(found["loc"]), message=_message(found))
-        for found in error.errors[:MAX_ERRORS]
+        FieldError(location=_location(each["loc"]), message=_message(each)) for each in found[:MAX_ERRORS]
     ]
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_value", "The request is not valid.", errors=errors
@@ -186,12 +204,12 @@ def _of_fields(error: ValidationError) -> Problem:
 
 
 def _location(path: Sequence[str | int]) -> str:
-    """Return where the error is as `KeysError.field` has it; ninja puts the source and the argument before it.
+    """Return where the error is as `KeysError.field` has it.
 
     A name comes from the request, so that it may be anything: what is no plain name is not repeated.
     """
     location = ""
-    for step in path[2:]:
+    for step in path:
         if isinstance(step, int):
             location += f"[{step}]"
         elif step not in _OF_UNIONS:

@@ -192,6 +192,7 @@ Bytes64 = Annotated[str, Field(max_length=64, pattern=_NO_NUL), _at_most(64)]
 Bytes128 = Annotated[str, Field(max_length=128, pattern=_NO_NUL), _at_most(128)]
 Bytes256 = Annotated[str, Field(max_length=256, pattern=_NO_NUL), _at_most(256)]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
+Entitlement = Annotated[str, Field(min_length=1, max_length=MAX_SLUG, pattern=_NO_NUL)]
 ScopeList = Annotated[list[Text], Field(max_length=MAX_SCOPES)]
 ScopeQuery = Annotated[str, Field(max_length=MAX_QUERY)]
 
@@ -226,11 +227,13 @@ class VerifyRequest(Strict):
     )
     environment: Slug | None = Field(default=None, description="A slug, or `live` or `test`.")
     project: Id | None = None
-    entitlement: None = Field(default=None, description=_LATER)
+    entitlement: Entitlement | None = Field(
+        default=None, description="A feature that the key's organization must have bought."
+    )
     ip: Address | None = Field(default=None, description="The client's address.")
     endpoint: Bytes256 | None = None
     region: Bytes64 | None = None
     user_agent: Bytes256 | None = None
-    cost: int = Field(default=1, ge=0, le=MAX_COST, description="0 looks without leaving a trace.")
+    cost: int = Field(default=1, ge=0, le=MAX_COST, description="0 looks without spending anything.")
     request_id: Bytes128 | None = None
     trace: Trace | None = None

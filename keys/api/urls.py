@@ -14,10 +14,12 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from ninja import NinjaAPI
 
-from keys.api import docs, keys, meta, problems, reference, rotation, verify
-from keys.api.auth import expiry_notice
+from keys.api import docs, keys, meta, problems, reference, rotation, usage, verify
+from keys.api.auth import notices
 from keys.api.body import StrictParser
 from keys.api.problems import Problem
+from keys.gate import views
+from keys.gate.asgi import OPERATIONS
 
 type View = Callable[..., HttpResponseBase]
 
@@ -31,7 +33,7 @@ api: Final = NinjaAPI(
     parser=StrictParser(),
 )
 problems.handle_all(api)
-for router in (keys.router, rotation.router, verify.router, meta.router):
+for router in (keys.router, rotation.router, verify.router, usage.router, meta.router):
     api.add_router("", router)
 
 
@@ -45,7 +47,7 @@ def of_api(view: View) -> View:
         response = view(request, *args, **kwargs)
         if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             response = problems.respond(request, _wrong_method(response["Allow"]))
-        for name, value in expiry_notice(request).items():
+        for name, value in notices(request).items():
             response[name] = value
         return response
 
@@ -77,12 +79,18 @@ def page(request: HttpRequest) -> HttpResponse:
     return render(request, "docs/api.html", found)
 
 
+def _view(pattern: URLPattern) -> View:
+    """Return what answers an address: the gate, where it stands in front of it."""
+    place = f"/v1/{pattern.pattern}"
+    return views.through(place) if place in OPERATIONS else pattern.callback
+
+
 app_name = "v1"
 urlpatterns = [
     path("openapi.json", of_api(openapi), name="openapi"),
     path("docs", of_api(page), name="docs"),
     *[
-        path(str(pattern.pattern), of_api(pattern.callback), name=pattern.name)
+        path(str(pattern.pattern), of_api(_view(pattern)), name=pattern.name)
         for pattern in api.urls[0]
         if isinstance(pattern, URLPattern) and pattern.name != "api-root"
     ],

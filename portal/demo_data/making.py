@@ -202,4 +202,5 @@ def _use_now(made: Iterable[Made]) -> None:
     """Let a service ask for the keys that are in use at this moment."""
     for each in made:
         if each.key.name in northline.USED_NOW:
-            verification.verify(each.secret, verification.Ask(verifier_organization_id=None, ip=OFFICE))
+            asked = verification.Ask(ip=OFFICE)
+    verification.ask(verification.Call(verifier=None, presented=verification.credential(each.secret), ask=asked))

@@ -1,7 +1,7 @@
 import pytest
 
+from audit.requests import client_address
 from portal import config
-from portal.middleware import client_address
 
 PROXIES = config.networks("10.0.0.0/8,fd00::/8", "TRUSTED_PROXIES")
 

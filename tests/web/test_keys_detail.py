@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from keys import clock, verification
+from keys import clock
 from keys.rotation import Mode
 from keys.secret import Kind
 from keys.services import Owner
@@ -168,8 +168,7 @@ class TestEffectivePermissions:
         owner = Owner(member=cast.bob)
         scopes = ["admin:projects", "incidents:write"]
         created = key_builders.create(cast.acme, cast.alice, scopes=scopes, owner=owner)
-        ask = verification.Ask(verifier_organization_id=cast.acme.id, cost=0)
-        answered = verification.verify(created.secret, ask).verdict.scopes
+        answered = key_builders.judged(created.secret, cast.acme, cost=0).verdict.scopes
         assert alice.get(f"/keys/{created.key.id}/access").context["effective"] == answered
 
     def test_a_teams_key_is_narrowed_by_no_role(self, alice, key):

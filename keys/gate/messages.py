@@ -1,0 +1,53 @@
+"""A call and its answer, free of the server that carries them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+from keys.api import problems
+from keys.api.problems import Problem
+
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """One call. `headers` by lower-case name, repeated ones joined by a comma; `peer` is the connection's own address,
+    `client_ip` the caller's behind trusted proxies."""
+
+    method: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    request_id: str
+    peer: str
+    client_ip: str
+
+    def header(self, name: str) -> str:
+        """Return a header's value, "" where it was not sent."""
+        return self.headers.get(name, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One answer; the carrier adds `X-Request-Id` and what every answer has."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+type Operation = Callable[[Incoming], Awaitable[Outgoing]]
+
+
+def of_problem(problem: Problem, request_id: str) -> Outgoing:
+    """Return a problem as an answer."""
+    body = problems.document(problem, request_id).encode()
+    return Outgoing(problem.status, body, {"Content-Type": problems.CONTENT_TYPE, **problem.headers})
+
+
+def wrong_method(*allowed: str) -> Problem:
+    """Return the problem of a method that an address does not take."""
+    detail = "This address does not take this method."
+    return Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, {"Allow": ", ".join(allowed)})

@@ -1,0 +1,110 @@
+"""What is asked of verification, and what it answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from django.conf import settings
+
+from keys import limits, peppers, verdict
+from keys import secret as secrets
+from keys.errors import Malformed
+from keys.scopes import Query
+from keys.verification.records import Known
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A presented secret as it travels through here: its digests under every valid pepper, never the text.
+
+    No digest: it was malformed and is never looked up.
+    """
+
+    digests: tuple[bytes, ...]
+
+    @property
+    def is_malformed(self) -> bool:
+        """Whether it has not the form of a secret of ours."""
+        return not self.digests
+
+
+def credential(text: str) -> Credential:
+    """Return what a presented text is looked up by."""
+    try:
+        secrets.parse(text, settings.KEY_BRAND)
+    except Malformed:
+        return NO_CREDENTIAL
+    return Credential(tuple(peppers.digests(text)))
+
+
+NO_CREDENTIAL: Final = Credential(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a verifier wants to know of a presented secret; every field is bounded before it comes here.
+
+    `cost` 0 looks without leaving evidence of use. `endpoint` and what follows are for the record of the call.
+    """
+
+    query: Query | None = None
+    environment: str | None = None
+    project: str | None = None
+    entitlement: str | None = None
+    ip: str | None = None
+    cost: int = 1
+    endpoint: str = ""
+    region: str = ""
+    user_agent: str = ""
+    request_id: str = ""
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """A key that calls the API itself: where from, the scope that its call needs, and what the call spends.
+
+    `cost` counts against the key's rate limit alone; 0 spends nothing (KEYS §7: a verifier's own key).
+    """
+
+    ip: str | None
+    scope: str = ""
+    cost: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call: who asks with which secret, and, of a verifier, about which other secret.
+
+    Where `verifier` is None, the product itself asks (its pages, a test), on behalf of `organization_id`; None there is
+    the operator's view of all.
+    """
+
+    verifier: Credential | None
+    own: Own | None = None
+    organization_id: str | None = None
+    presented: Credential | None = None
+    ask: Ask | None = None
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """All that the call has to be looked up by."""
+        both = (self.verifier, self.presented)
+        return tuple(digest for each in both if each is not None for digest in each.digests)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict and, of the key that it is about, what the database had at that moment (None: not to be told)."""
+
+    verdict: verdict.Verdict
+    known: Known | None
+    counted: limits.Counted = limits.UNCOUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a call: the verdict on the verifier's own key, and, if that is valid, on the presented one."""
+
+    verifier: Judged | None
+    presented: Judged | None

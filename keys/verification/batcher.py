@@ -1,0 +1,167 @@
+"""Coalescing: calls that arrive while statements are in flight wait, and one group of statements serves them all.
+
+Nothing here knows of keys. A full queue and a slow database are told at once and within the second; a group that fails
+is done again in halves, so that one poisoned call harms no other.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+
+from keys.errors import Unavailable
+
+LANES: Final = 2
+MAX_GROUP: Final = 128
+MAX_WAITING: Final = 2_000
+# A call is answered, if only with 503, within a second of its arrival.
+PATIENCE_SECONDS: Final = 0.9
+SWEEP_SECONDS: Final = 0.05
+RECONNECT_SECONDS: Final = (0.05, 1.0)
+# What says nothing about a call, only that the database can't serve it now.
+LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError, OSError, TimeoutError)
+
+log = structlog.get_logger("keystead.verification")
+
+
+class Waiting[Ask, Answer]:
+    """A call on its way: what is asked, since when, and who waits for the answer."""
+
+    __slots__ = ("ask", "future", "since")
+
+    def __init__(self, ask: Ask, future: asyncio.Future[Answer], since: float) -> None:
+        self.ask = ask
+        self.future = future
+        self.since = since
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+type Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
+type Serve[Ask, Answer] = Callable[[AsyncConnection[Any], Sequence[Ask]], Awaitable[Sequence[Answer]]]
+
+
+class Batcher[Ask, Answer]:
+    """Serve calls in groups over a few connections, each with one group in flight."""
+
+    def __init__(self, connect: Connect, serve: Serve[Ask, Answer], *, lanes: int = LANES) -> None:
+        """`connect` opens a connection in autocommit; `serve` answers a group, in its order."""
+        self._connect = connect
+        self._serve = serve
+        self._lanes = lanes
+        self._queue: deque[Waiting[Ask, Answer]] = deque()
+        self._flying: dict[int, Sequence[Waiting[Ask, Answer]]] = {}
+        self._arrived = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to serve; connections are opened as they are needed."""
+        self._tasks = [asyncio.create_task(self._lane(number)) for number in range(self._lanes)]
+        self._tasks.append(asyncio.create_task(self._sweep()))
+
+    async def stop(self) -> None:
+        """End all lanes; whoever still waits is told that the service is unavailable."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail([*self._queue, *(call for group in self._flying.values() for call in group)])
+        self._queue.clear()
+
+    async def submit(self, ask: Ask) -> Answer:
+        """Return the answer.
+
+        Raises:
+            Unavailable: the queue is full, or the database does not answer in time.
+        """
+        if len(self._queue) >= MAX_WAITING:
+            raise Unavailable
+        call = Waiting(ask, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._queue.append(call)
+        self._arrived.set()
+        return await call.future
+
+    async def _lane(self, number: int) -> None:
+        connection: AsyncConnection[Any] | None = None
+        pause = RECONNECT_SECONDS[0]
+        try:
+            while True:
+                await self._arrived.wait()
+                group = self._take()
+                if not group:
+                    continue
+                self._flying[number] = group
+                try:
+                    if connection is None or connection.broken or connection.closed:
+                        connection = await asyncio.wait_for(self._connect(), PATIENCE_SECONDS)
+                    await self._answer(connection, group)
+                    pause = RECONNECT_SECONDS[0]
+                except LOST as error:
+                    log.warning("verification lost its database", error=type(error).__name__)
+                    self._fail(group)
+                    await _close(connection)
+                    connection = None
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, RECONNECT_SECONDS[1])
+                finally:
+                    self._flying.pop(number, None)
+        finally:
+            await _close(connection)
+
+    def _take(self) -> list[Waiting[Ask, Answer]]:
+        """Take the calls that wait, oldest first; who has given up meanwhile is left out."""
+        group: list[Waiting[Ask, Answer]] = []
+        while self._queue and len(group) < MAX_GROUP:
+            call = self._queue.popleft()
+            if not call.future.done():
+                group.append(call)
+        if not self._queue:
+            self._arrived.clear()
+        return group
+
+    async def _answer(self, connection: AsyncConnection[Any], group: Sequence[Waiting[Ask, Answer]]) -> None:
+        """Answer a group. Raises what is in `LOST`, and nothing else."""
+        try:
+            answers = await asyncio.wait_for(
+                self._serve(connection, [call.ask for call in group]), PATIENCE_SECONDS
+            )
+        except LOST:
+            raise
+        except Exception as error:
+            if len(group) == 1:
+                log.exception("verification of one call failed", error=type(error).__name__)
+                group[0].fail(error)
+                return
+            middle = len(group) // 2
+            await self._answer(connection, group[:middle])
+            await self._answer(connection, group[middle:])
+            return
+        for call, answer in zip(group, answers, strict=True):
+            if not call.future.done():
+                call.future.set_result(answer)
+
+    async def _sweep(self) -> None:
+        """Tell those who have waited too long, in the queue or on a lane whose database hangs."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            late = time.monotonic() - PATIENCE_SECONDS
+            for group in (self._queue, *self._flying.values()):
+                self._fail([call for call in group if call.since < late])
+
+    @staticmethod
+    def _fail(calls: Sequence[Waiting[Ask, Answer]]) -> None:
+        for call in calls:
+            call.fail(Unavailable())
+
+
+async def _close(connection: AsyncConnection[Any] | None) -> None:
+    if connection is not None:
+        with contextlib.suppress(*LOST):
+            await connection.close()

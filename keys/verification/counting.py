@@ -1,0 +1,209 @@
+"""Counting and recording a group of calls: counters locked in order of id, the calls admitted in their order, and all
+of it written in the same transaction, committed before anybody is answered. Spec KEYS §7.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Final
+
+from psycopg import AsyncConnection
+
+from keys.limits import Meter, Spend, Window
+from keys.verification.records import Known
+
+LOCK: Final = """
+WITH k AS MATERIALIZED (
+    SELECT key_id, window_seconds, window_start, current, previous, period, spent
+      FROM keys_keyuse WHERE key_id = ANY (%s) ORDER BY key_id FOR NO KEY UPDATE
+), o AS MATERIALIZED (
+    SELECT organization_id, period, spent
+      FROM keys_organizationspend WHERE organization_id = ANY (%s) ORDER BY organization_id FOR NO KEY UPDATE
+)
+SELECT key_id, window_seconds, window_start, current, previous, period, spent, clock_timestamp() FROM k
+UNION ALL
+SELECT organization_id, NULL, NULL, NULL, NULL, period, spent, clock_timestamp() FROM o
+"""
+# The first call of an organization with a quota. A row that appears between this and the lock is as good.
+OPEN: Final = """
+INSERT INTO keys_organizationspend (organization_id) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING
+"""
+# One statement: keys in order of id, so that two groups never wait for each other. What is NULL stays as it is.
+RECORD: Final = """
+WITH locked AS MATERIALIZED (
+    SELECT key_id FROM keys_keyuse WHERE key_id = ANY (%s) ORDER BY key_id FOR NO KEY UPDATE
+), used AS (
+    UPDATE keys_keyuse k
+       SET last_used_at = greatest(k.last_used_at, u.at),
+           last_used_ip = CASE WHEN u.at IS NULL THEN k.last_used_ip ELSE u.ip::inet END,
+           window_seconds = coalesce(u.seconds, k.window_seconds), window_start = coalesce(u.start, k.window_start),
+           current = coalesce(u.current, k.current), previous = coalesce(u.previous, k.previous),
+           period = coalesce(u.period, k.period), spent = coalesce(u.spent, k.spent)
+      FROM locked, unnest(%s::text[], %s::timestamptz[], %s::text[], %s::int[], %s::bigint[], %s::bigint[],
+                          %s::bigint[], %s::int[], %s::bigint[])
+        AS u (key_id, at, ip, seconds, start, current, previous, period, spent)
+     WHERE locked.key_id = u.key_id AND k.key_id = u.key_id
+), secrets AS (
+    UPDATE keys_secretuse s SET last_used_at = greatest(s.last_used_at, v.at)
+      FROM locked, unnest(%s::text[], %s::int[], %s::timestamptz[]) AS v (key_id, version, at)
+     WHERE locked.key_id = v.key_id AND s.key_id = v.key_id AND s.version = v.version
+)
+INSERT INTO keys_call (at, organization_id, key_id, version, code, endpoint, region, ip, user_agent, request_id, cost,
+                       trace, verifier_id)
+SELECT c.at, c.organization_id, c.key_id, c.version, c.code, c.endpoint, c.region, c.ip::inet, c.user_agent,
+       c.request_id, c.cost, c.trace::jsonb, c.verifier_id
+  FROM unnest(%s::timestamptz[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
+              %s::text[], %s::text[], %s::int[], %s::text[], %s::text[])
+    AS c (at, organization_id, key_id, version, code, endpoint, region, ip, user_agent, request_id, cost, trace,
+          verifier_id)
+"""
+SPEND: Final = """
+UPDATE keys_organizationspend o SET period = u.period, spent = u.spent
+  FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS u (organization_id, period, spent)
+ WHERE o.organization_id = u.organization_id
+"""
+SCOPES: Final = """
+INSERT INTO keys_scopeuse AS s (key_id, scope, organization_id, last_used_on)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::date[]) ORDER BY 1, 2
+ON CONFLICT (key_id, scope) DO UPDATE SET last_used_on = excluded.last_used_on
+ WHERE s.last_used_on < excluded.last_used_on
+"""
+RENEW: Final = """
+UPDATE keys_keysecret SET digest = %s, pepper_version = %s WHERE key_id = %s AND version = %s AND digest = %s
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One answered call of a known key, as it is kept."""
+
+    at: datetime
+    known: Known
+    code: str
+    endpoint: str
+    region: str
+    ip: str | None
+    user_agent: str
+    request_id: str
+    cost: int
+    trace: Mapping[str, str]
+    verifier_id: str
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What a group of calls leaves behind, gathered before it is written."""
+
+    calls: list[Recorded] = field(default_factory=list)
+    # Key to when and from where, and (key, version) to when: the latest of the group.
+    keys: dict[str, tuple[datetime, str | None]] = field(default_factory=dict)
+    secrets: dict[tuple[str, int], datetime] = field(default_factory=dict)
+    # (key, scope) to its organization and the day.
+    scopes: dict[tuple[str, str], tuple[str, date]] = field(default_factory=dict)
+    # (key, version) to the old digest, the new one, and its pepper's version.
+    digests: dict[tuple[str, int], tuple[bytes, bytes, int]] = field(default_factory=dict)
+
+    def use(self, known: Known, ip: str | None) -> None:
+        """Note that a secret was used."""
+        row = known.row
+        self.keys[row.key_id] = (row.now, ip or None)
+        self.secrets[row.key_id, row.version] = row.now
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.calls or self.keys or self.digests or self.scopes)
+
+    @property
+    def is_one_statement(self) -> bool:
+        """Whether `RECORD` alone writes it all."""
+        return bool(self.calls or self.keys) and not (self.digests or self.scopes)
+
+
+async def lock(connection: AsyncConnection[Any], keys: Sequence[str], organizations: Sequence[str]) -> Meter:
+    """Lock the counters of a group, in a transaction that the caller began, and return them as they are now."""
+    rows = await _locked(connection, keys, organizations)
+    if len(rows) < len(keys) + len(organizations):
+        await connection.execute(OPEN.encode(), (list(organizations),))
+        rows = await _locked(connection, keys, organizations)
+    meter = Meter(max(int(row[7].timestamp() * 1000) for row in rows))
+    for id_, seconds, start, current, previous, period, spent, _ in rows:
+        if seconds is None:
+            meter.organizations[id_] = Spend(period, spent)
+        else:
+            meter.windows[id_] = Window(seconds, start, current, previous)
+            meter.tiers[id_] = Spend(period, spent)
+    return meter
+
+
+async def _locked(
+    connection: AsyncConnection[Any], keys: Sequence[str], organizations: Sequence[str]
+) -> list[Any]:
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(LOCK.encode(), (list(keys), list(organizations)), prepare=True)
+    return await cursor.fetchall()
+
+
+async def write(connection: AsyncConnection[Any], evidence: Evidence, meter: Meter | None) -> None:
+    """Write what a group leaves behind, and the counters that it has moved."""
+    await connection.execute(RECORD.encode(), _record(evidence, meter), prepare=True)
+    if evidence.scopes:
+        await connection.execute(SCOPES.encode(), _scopes(evidence), prepare=True)
+    if meter is not None and meter.moved_organizations:
+        moved = sorted(meter.moved_organizations)
+        spends = [meter.organizations[id_] for id_ in moved]
+        periods, spent = [spend.period for spend in spends], [spend.spent for spend in spends]
+        await connection.execute(SPEND.encode(), (moved, periods, spent), prepare=True)
+    for (key_id, version), (old, new, pepper) in sorted(evidence.digests.items()):
+        await connection.execute(RENEW.encode(), (new, pepper, key_id, version, old))
+
+
+def _record(evidence: Evidence, meter: Meter | None) -> list[Any]:
+    """Return the columns of `RECORD`: of keys, of secrets, of calls."""
+    moved = meter.moved_keys if meter is not None else frozenset()
+    touched = sorted({*evidence.keys, *moved})
+    uses = [evidence.keys.get(key_id, _UNUSED) for key_id in touched]
+    windows = [meter.windows[id_] if meter is not None and id_ in moved else None for id_ in touched]
+    spends = [meter.tiers[id_] if meter is not None and id_ in moved else None for id_ in touched]
+    calls = evidence.calls
+    return [
+        touched,
+        touched,
+        [at for at, _ in uses],
+        [ip for _, ip in uses],
+        [window and window.seconds for window in windows],
+        [window and window.start for window in windows],
+        [window and window.current for window in windows],
+        [window and window.previous for window in windows],
+        [spend and spend.period for spend in spends],
+        [spend and spend.spent for spend in spends],
+        [key_id for key_id, _ in evidence.secrets],
+        [version for _, version in evidence.secrets],
+        list(evidence.secrets.values()),
+        [call.at for call in calls],
+        [call.known.row.organization_id for call in calls],
+        [call.known.row.key_id for call in calls],
+        [call.known.row.version for call in calls],
+        [call.code for call in calls],
+        [call.endpoint for call in calls],
+        [call.region for call in calls],
+        [call.ip for call in calls],
+        [call.user_agent for call in calls],
+        [call.request_id for call in calls],
+        [call.cost for call in calls],
+        [json.dumps(call.trace) if call.trace else None for call in calls],
+        [call.verifier_id for call in calls],
+    ]
+
+
+_UNUSED: Final = (None, None)
+
+
+def _scopes(evidence: Evidence) -> list[Any]:
+    return [
+        [key_id for key_id, _ in evidence.scopes],
+        [scope for _, scope in evidence.scopes],
+        [organization_id for organization_id, _ in evidence.scopes.values()],
+        [day for _, day in evidence.scopes.values()],
+    ]

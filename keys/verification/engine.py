@@ -1,0 +1,305 @@
+"""Verification of a group of calls: read the truth, decide each, count and record, and only then answer.
+
+No verdict is kept from one group to the next. The rules are `verdict.decide` and `limits.Meter`, both pure; SQL
+fetches and counts. Runs on a login of its own, which reads every organization's keys and may write nothing but evidence
+of use, counters, and a digest under a newer pepper. Source: spec KEYS §7, DESIGN decision 5.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, timedelta
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncConnection
+
+from keys import peppers, verdict
+from keys.limits import Bounds, Meter
+from keys.scopes import Layers, holds
+from keys.verdict import Code
+from keys.verification import counting, records
+from keys.verification.asking import Answer, Ask, Call, Credential, Judged, Own
+from keys.verification.batcher import Batcher
+from keys.verification.counting import Evidence, Recorded
+from keys.verification.records import Known, Truth
+from keys.verification.unknown import Unknown
+
+OWN_USE_EVERY: Final = timedelta(minutes=1)
+# Scopes that this process has noted today: a hint that spares writing, nothing more.
+MAX_NOTED: Final = 20_000
+SETTINGS: Final = (
+    "-c plan_cache_mode=force_generic_plan -c lock_timeout=500 -c statement_timeout=900"
+    " -c idle_in_transaction_session_timeout=2000"
+)
+NOT_FOUND: Final = Judged(verdict.NOT_FOUND, None)
+MALFORMED: Final = Judged(verdict.MALFORMED, None)
+
+
+class Engine:
+    """The verification of one process; its methods are called on the event loop that started it."""
+
+    def __init__(self, dsn: str, *, lanes: int = 2) -> None:
+        """`dsn` is libpq's, of the verification's login."""
+        self._dsn = dsn
+        self._unknown = Unknown()
+        self._noted = Noted()
+        self._batcher: Batcher[Call, Answer] = Batcher(self._connect, self._serve, lanes=lanes)
+
+    async def start(self) -> None:
+        """Begin to serve; the database need not be there yet."""
+        await self._batcher.start()
+        self._unknown.start(self._connect)
+
+    async def stop(self) -> None:
+        """End; what is counted of unknown calls is written first."""
+        await self._batcher.stop()
+        await self._unknown.stop()
+
+    async def ask(self, call: Call) -> Answer:
+        """Return what is to be answered; by then it is recorded.
+
+        Raises:
+            Unavailable: the database can't be reached or is too slow: the answer is 503, never a verdict.
+        """
+        return await self._batcher.submit(call)
+
+    async def _connect(self) -> AsyncConnection[Any]:
+        return await psycopg.AsyncConnection.connect(
+            self._dsn, autocommit=True, options=SETTINGS, application_name="keystead verification"
+        )
+
+    async def _serve(self, connection: AsyncConnection[Any], calls: Sequence[Call]) -> Sequence[Answer]:
+        group = Group(calls, await self._read(connection, calls), self._noted)
+        group.decide()
+        keys, organizations = group.to_lock()
+        if keys:
+            async with connection.transaction():
+                meter = await counting.lock(connection, keys, organizations)
+                group.finish(meter)
+                await counting.write(connection, group.evidence, meter)
+        else:
+            group.finish(None)
+            await self._write(connection, group.evidence)
+        self._noted.add(group.evidence.scopes)
+        for organization_id, ip, code in group.unknown:
+            self._unknown.add(organization_id, ip, code)
+        return group.answers
+
+    @staticmethod
+    async def _read(connection: AsyncConnection[Any], calls: Sequence[Call]) -> Truth:
+        digests = {digest: None for call in calls for digest in call.digests}
+        projects = {call.ask.project: None for call in calls if call.ask and call.ask.project}
+        return await records.read(connection, list(digests), list(projects))
+
+    @staticmethod
+    async def _write(connection: AsyncConnection[Any], evidence: Evidence) -> None:
+        """Write what is one statement as one, else in a transaction."""
+        if evidence.is_one_statement:
+            await counting.write(connection, evidence, None)
+        elif not evidence.is_empty:
+            async with connection.transaction():
+                await counting.write(connection, evidence, None)
+
+
+class Noted:
+    """Scopes of keys that this process has noted today. A hint that spares a write, and never more than that."""
+
+    def __init__(self) -> None:
+        self._day: date | None = None
+        self._seen: set[tuple[str, str]] = set()
+
+    def has(self, use: tuple[str, str], day: date) -> bool:
+        """Tell whether a scope of a key is noted for a day already."""
+        return day == self._day and use in self._seen
+
+    def add(self, uses: Mapping[tuple[str, str], tuple[str, date]]) -> None:
+        """Remember what was committed."""
+        for use, (_, day) in uses.items():
+            if day != self._day or len(self._seen) >= MAX_NOTED:
+                self._day, self._seen = day, set()
+            self._seen.add(use)
+
+
+class Group:
+    """The calls of one group on their way: decided, then counted in the order of their arrival."""
+
+    def __init__(self, calls: Sequence[Call], truth: Truth, noted: Noted) -> None:
+        self.calls = calls
+        self.truth = truth
+        self.noted = noted
+        self.newest = peppers.newest()
+        self.evidence = Evidence()
+        self.unknown: list[tuple[str, str | None, Code]] = []
+        self.verifiers: list[Judged | None] = []
+        self.presented: list[Judged | None] = []
+        self.answers: list[Answer] = []
+        self._judged: dict[tuple[Credential, str | None], Judged] = {}
+
+    def decide(self) -> None:
+        """Judge every verifier and every presented secret by what was read."""
+        for call in self.calls:
+            verifier = self._verifier(call)
+            self.verifiers.append(verifier)
+            self.presented.append(self._presented(call, verifier))
+
+    def to_lock(self) -> tuple[list[str], list[str]]:
+        """Return the keys and the organizations whose counters decide on calls that are valid so far, sorted."""
+        keys, organizations = set(), set()
+        for known, bounds, _ in self._counting():
+            keys.add(known.row.key_id)
+            if bounds.organization_quota is not None:
+                organizations.add(known.row.organization_id)
+        return sorted(keys), sorted(organizations)
+
+    def finish(self, meter: Meter | None) -> None:
+        """Count, in the order of arrival, and gather what is to be written."""
+        for call, own, presented in zip(self.calls, self.verifiers, self.presented, strict=True):
+            verifier = self._spend(own, call.own.cost, meter, of_key=True) if own and call.own else own
+            if verifier is not None and call.own is not None:
+                self._note_own(verifier, call.own)
+            found = presented
+            if presented is not None and call.ask is not None:
+                found = self._spend(presented, call.ask.cost, meter)
+                if found.known is not None:
+                    self._record(call, found, verifier)
+            self.answers.append(Answer(verifier, found))
+
+    def _known(self, credential: Credential) -> Known | None:
+        for digest in credential.digests:
+            if digest in self.truth.rows:
+                return self.truth.rows[digest]
+        return None
+
+    def _verifier(self, call: Call) -> Judged | None:
+        if call.verifier is None or call.own is None:
+            return None
+        asked = (call.verifier, call.own.ip)
+        if asked not in self._judged:
+            self._judged[asked] = self._judge(
+                call.verifier, verdict.Request(visible_organization_id=None, ip=call.own.ip)
+            )
+        return self._judged[asked]
+
+    def _judge(self, credential: Credential, request: verdict.Request) -> Judged:
+        if credential.is_malformed:
+            return MALFORMED
+        known = self._known(credential)
+        if known is None:
+            return NOT_FOUND
+        found = verdict.decide(known.record, request, known.row.now)
+        return NOT_FOUND if found is verdict.NOT_FOUND else Judged(found, known)
+
+    def _presented(self, call: Call, verifier: Judged | None) -> Judged | None:
+        if call.presented is None or call.ask is None:
+            return None
+        sees: str | None = call.organization_id
+        if verifier is not None:
+            if verifier.known is None or not verifier.verdict.is_valid:
+                return None
+            if call.own and call.own.scope and not holds(verifier.verdict.scopes, call.own.scope):
+                return None
+            row = verifier.known.row
+            sees = None if row.is_operator else row.organization_id
+        found = self._judge(call.presented, self._request(call.ask, call.presented, sees))
+        if found.known is None:
+            who = verifier.known.row.organization_id if verifier and verifier.known else call.organization_id
+            if who is not None:
+                self.unknown.append((who, call.ask.ip, found.verdict.code))
+        return found
+
+    def _request(self, ask: Ask, presented: Credential, sees: str | None) -> verdict.Request:
+        path: Sequence[str] | None = None
+        layers: Layers = ()
+        if ask.project is not None:
+            path = ()
+            known, named = self._known(presented), self.truth.projects.get(ask.project)
+            if known and named and named.organization_id == known.row.organization_id:
+                path, layers = named.path, named.layers
+        return verdict.Request(
+            visible_organization_id=sees,
+            query=ask.query,
+            environment=ask.environment,
+            project_path=path,
+            project_layers=layers,
+            ip=ask.ip,
+            entitlement=ask.entitlement,
+        )
+
+    def _counting(self) -> Iterator[tuple[Known, Bounds, int]]:
+        """Yield what is to be counted: the key, the bounds that hold for the call, and its cost."""
+        for call, own, presented in zip(self.calls, self.verifiers, self.presented, strict=True):
+            if own and own.known and call.own and call.own.cost and own.verdict.is_valid:
+                bounds = _of_key(own.known.bounds)
+                if bounds.counts:
+                    yield own.known, bounds, call.own.cost
+            if presented and presented.known and call.ask and presented.verdict.is_valid:
+                bounds = presented.known.bounds
+                if bounds.counts:
+                    yield presented.known, bounds, call.ask.cost
+
+    @staticmethod
+    def _spend(judged: Judged, cost: int, meter: Meter | None, *, of_key: bool = False) -> Judged:
+        """Return the verdict after counting; `of_key`: only its rate limit counts, and a look is not counted."""
+        known = judged.known
+        if known is None or meter is None or not judged.verdict.is_valid or (of_key and not cost):
+            return judged
+        bounds = _of_key(known.bounds) if of_key else known.bounds
+        if not bounds.counts:
+            return judged
+        counted = meter.spend(known.row.key_id, known.row.organization_id, bounds, cost)
+        found = judged.verdict
+        if counted.refusal is not None:
+            found = verdict.Verdict(code=Code(counted.refusal.value))
+        return Judged(found, known, counted)
+
+    def _note_own(self, verifier: Judged, own: Own) -> None:
+        """Leave the last use of a verifier's own key, at most once a minute."""
+        if verifier.known is None or not verifier.verdict.is_valid:
+            return
+        row = verifier.known.row
+        if row.last_used_at is None or row.last_used_at <= row.now - OWN_USE_EVERY:
+            self.evidence.use(verifier.known, own.ip)
+
+    def _record(self, call: Call, judged: Judged, verifier: Judged | None) -> None:
+        known, ask = judged.known, call.ask
+        if known is None or ask is None:
+            return
+        is_valid = judged.verdict.is_valid
+        self.evidence.calls.append(
+            Recorded(
+                at=known.row.now,
+                known=known,
+                code=judged.verdict.code.value,
+                endpoint=ask.endpoint,
+                region=ask.region,
+                ip=ask.ip,
+                user_agent=ask.user_agent,
+                request_id=ask.request_id,
+                cost=ask.cost if is_valid else 0,
+                trace=ask.trace,
+                verifier_id=verifier.known.row.key_id if verifier and verifier.known else "",
+            )
+        )
+        if is_valid and ask.cost > 0:
+            self.evidence.use(known, ask.ip)
+            self._note_scopes(known, ask)
+            self._renew(known, call.presented)
+
+    def _note_scopes(self, known: Known, ask: Ask) -> None:
+        if ask.query is None:
+            return
+        row, day = known.row, known.row.now.astimezone(UTC).date()
+        for scope in ask.query.scopes:
+            if holds(row.scopes, scope) and not self.noted.has((row.key_id, scope), day):
+                self.evidence.scopes[row.key_id, scope] = (row.organization_id, day)
+
+    def _renew(self, known: Known, presented: Credential | None) -> None:
+        """Move a used secret's digest to the newest pepper."""
+        row = known.row
+        if presented is None or row.pepper_version >= self.newest:
+            return
+        old = next(digest for digest in presented.digests if digest in self.truth.rows)
+        self.evidence.digests[row.key_id, row.version] = (old, presented.digests[0], self.newest)
+
+
+def _of_key(bounds: Bounds) -> Bounds:
+    return Bounds(rate_limit=bounds.rate_limit) if bounds.counts else bounds

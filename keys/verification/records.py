@@ -1,0 +1,227 @@
+"""What the database knows of presented secrets, read in one statement for a whole group. Nothing read here is kept.
+
+What is kept is work on it: the row is read anew for every call, and where it is the very row of before, what was
+made of it is used again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from psycopg import AsyncConnection
+
+from keys import limits, verdict
+from keys.policy.limits import Source, effective_limit
+from keys.scopes import Risks
+from keys.secret import Mode
+from orgs.roles import Risk, Role, ceiling, highest
+from orgs.terms import Entitlement, RateLimit, Terms, effective
+
+# By position, because the rows are read with the columns' order alone. A project's path holds the ids from the root.
+RECORDS: Final = """
+SELECT d.n, s.version, s.expires_at, s.accepted_until, s.pepper_version,
+       k.id, k.name, k.kind, k.organization_id, k.scopes, k.allowed_ips, k.tags::text, k.newest_version,
+       k.is_disabled, k.disabled_until, k.revoked_at, k.owner_type, k.owner_user_id, k.owner_team, u.name,
+       k.rate_limit_requests, k.rate_limit_window_seconds, t.requests, t.window_seconds, t.monthly_quota,
+       o.slug, o.name, o.is_operator, o.suspended_at, o.overrides::text,
+       pl.slug, pl.name, pl.rate_limit_requests, pl.rate_limit_window_seconds, pl.monthly_quota, pl.entitlements::text,
+       e.slug, e.mode, p.id, p.path,
+       (SELECT jsonb_agg(a.scopes)::text FROM orgs_project a
+         WHERE a.id = ANY (string_to_array(trim('/' FROM p.path), '/')) AND a.scopes IS NOT NULL),
+       CASE WHEN k.owner_user_id IS NOT NULL THEN
+           (SELECT array_agg(m.role) FROM orgs_membership m
+             WHERE m.organization_id = k.organization_id AND m.user_id = k.owner_user_id
+               AND (m.project_id IS NULL OR m.project_id = ANY (string_to_array(trim('/' FROM p.path), '/')))) END,
+       use.last_used_at, clock_timestamp()
+  FROM unnest(%s::bytea[]) WITH ORDINALITY AS d (digest, n)
+  JOIN keys_keysecret s ON s.digest = d.digest
+  JOIN keys_apikey k ON k.id = s.key_id
+  JOIN keys_keyuse use ON use.key_id = k.id
+  JOIN orgs_organization o ON o.id = k.organization_id
+  JOIN orgs_plan pl ON pl.slug = o.plan_id
+  JOIN orgs_environment e ON e.id = k.environment_id
+  JOIN orgs_project p ON p.id = k.project_id
+  LEFT JOIN orgs_user u ON u.id = k.owner_user_id
+  LEFT JOIN keys_tier t ON t.slug = k.tier_id
+"""
+CATALOGUE: Final = "SELECT string_agg(name || ' ' || risk, E'\\n' ORDER BY name) FROM keys_scope"
+PROJECTS: Final = """
+SELECT p.id, p.organization_id, p.path,
+       (SELECT jsonb_agg(a.scopes)::text FROM orgs_project a
+         WHERE a.id = ANY (string_to_array(trim('/' FROM p.path), '/')) AND a.scopes IS NOT NULL)
+  FROM orgs_project p WHERE p.id = ANY (%s)
+"""
+
+
+class Row(NamedTuple):
+    """One secret with its key and all that narrows it, in the order of `RECORDS`."""
+
+    place: int
+    version: int
+    expires_at: datetime | None
+    accepted_until: datetime | None
+    pepper_version: int
+    key_id: str
+    name: str
+    kind: str
+    organization_id: str
+    scopes: list[str]
+    allowed_ips: list[str]
+    tags: str
+    newest_version: int
+    is_disabled: bool
+    disabled_until: datetime | None
+    revoked_at: datetime | None
+    owner_type: str
+    owner_user_id: str | None
+    owner_team: str
+    owner_name: str | None
+    own_requests: int | None
+    own_window: int | None
+    tier_requests: int | None
+    tier_window: int | None
+    tier_quota: int | None
+    organization_slug: str
+    organization_name: str
+    is_operator: bool
+    suspended_at: datetime | None
+    overrides: str
+    plan_slug: str
+    plan_name: str
+    plan_requests: int | None
+    plan_window: int | None
+    plan_quota: int | None
+    plan_entitlements: str
+    environment: str
+    mode: str
+    project_id: str
+    path: str
+    layers: str | None
+    roles: list[str] | None
+    last_used_at: datetime | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A row and what the rules need of it: the record, its bounds, and whence its rate limit comes."""
+
+    row: Row
+    record: verdict.Record
+    bounds: limits.Bounds
+    source: Source | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedProject:
+    """A project that a verifier named: the ids from the root down to it, and what they allow."""
+
+    organization_id: str
+    path: tuple[str, ...]
+    layers: tuple[Any, ...]
+
+
+class Truth(NamedTuple):
+    """What one group's reading found: secrets by digest, and the projects asked for by id."""
+
+    rows: Mapping[bytes, Known]
+    projects: Mapping[str, RequestedProject]
+
+
+async def read(connection: AsyncConnection[Any], digests: Sequence[bytes], projects: Sequence[str]) -> Truth:
+    """Read all that a group of calls needs; each statement sees what is committed when it begins.
+
+    Args:
+        connection: in autocommit.
+        digests: of the presented secrets and of the verifiers' own.
+        projects: ids that verifiers named, unknown ones among them perhaps.
+    """
+    catalogue = await _all(connection, CATALOGUE, ())
+    risks = _risks(catalogue[0][0] or "")
+    rows = await _all(connection, RECORDS, (digests,))
+    named = await _all(connection, PROJECTS, (projects,)) if projects else []
+    return Truth(
+        {digests[values[0] - 1]: _known(Row._make(values), risks) for values in rows},
+        {values[0]: _requested(*values[1:]) for values in named},
+    )
+
+
+async def _all(connection: AsyncConnection[Any], statement: str, values: tuple[Any, ...]) -> list[Any]:
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(statement.encode(), values, prepare=True)
+    return await cursor.fetchall()
+
+
+def _known(row: Row, risks: Risks) -> Known:
+    terms = _terms(row.plan_requests, row.plan_window, row.plan_quota, row.plan_entitlements, row.overrides)
+    own = _limit(row.own_requests, row.own_window)
+    rate_limit, source = effective_limit(own, _limit(row.tier_requests, row.tier_window), terms.rate_limit)
+    record = verdict.Record(
+        organization_id=row.organization_id,
+        is_organization_suspended=row.suspended_at is not None,
+        revoked_at=row.revoked_at,
+        is_disabled=row.is_disabled,
+        disabled_until=row.disabled_until,
+        version=row.version,
+        newest_version=row.newest_version,
+        expires_at=row.expires_at,
+        accepted_until=row.accepted_until,
+        environment=row.environment,
+        mode=_MODES[row.mode],
+        project_id=row.project_id,
+        networks=row.allowed_ips,
+        scopes=row.scopes,
+        layers=_layers(row.layers),
+        risks=risks,
+        ceiling=_ceiling(tuple(row.roles or ())) if row.owner_user_id is not None else None,
+        entitlements=terms.entitlements,
+    )
+    bounds = limits.NO_BOUNDS
+    if rate_limit is not None or row.tier_quota is not None or terms.monthly_quota is not None:
+        bounds = limits.Bounds(
+            rate_limit=rate_limit,
+            tier_quota=row.tier_quota if source is Source.TIER else None,
+            organization_quota=terms.monthly_quota,
+        )
+    return Known(row, record, bounds, source)
+
+
+_MODES: Final = {mode.value: mode for mode in Mode}
+
+
+def _limit(requests: int | None, window: int | None) -> RateLimit | None:
+    return None if requests is None or window is None else RateLimit(requests, window)
+
+
+@lru_cache(maxsize=1024)
+def _terms(
+    requests: int | None, window: int | None, quota: int | None, entitlements: str, overrides: str
+) -> Terms:
+    plan = Terms(rate_limit=_limit(requests, window), monthly_quota=quota, entitlements=_loaded(entitlements))
+    return effective(plan, _loaded(overrides))
+
+
+def _loaded(text: str) -> dict[str, Entitlement]:
+    return dict(json.loads(text))
+
+
+@lru_cache(maxsize=1024)
+def _layers(text: str | None) -> tuple[tuple[str, ...], ...]:
+    return () if text is None else tuple(map(tuple, json.loads(text)))
+
+
+@lru_cache(maxsize=256)
+def _ceiling(roles: tuple[str, ...]) -> frozenset[Risk]:
+    return ceiling(highest(Role(role) for role in roles))
+
+
+@lru_cache(maxsize=4)
+def _risks(text: str) -> dict[str, Risk]:
+    return {name: Risk(risk) for name, risk in (line.split(" ") for line in text.splitlines())}
+
+
+def _requested(organization_id: str, path: str, layers: str | None) -> RequestedProject:
+    return RequestedProject(organization_id, tuple(path.strip("/").split("/")), _layers(layers))
