@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -115,7 +116,7 @@ def list_keys(client: Keystead, options: argparse.Namespace) -> int:
         q=options.search,
         sort=options.sort,
     )
-    keys = [key for key, _ in zip(found, range(options.limit))]
+    keys = list(islice(found, options.limit))
     header = ("ID", "NAME", "KIND", "STATUS", "ENVIRONMENT", "HINT", "EXPIRES", "LAST USED")
     rows = [
         (
@@ -274,9 +275,10 @@ def _read_secret(file: Path | None) -> str:
 
 
 def _tags(pairs: Sequence[str]) -> dict[str, str]:
-    if not all("=" in pair for pair in pairs):
+    found = [pair.partition("=") for pair in pairs]
+    if not all(sign for _, sign, _ in found):
         raise ValueError("A tag is written NAME=VALUE.")
-    return dict(pair.split("=", 1) for pair in pairs)  # type: ignore[misc]
+    return {name: value for name, _, value in found}
 
 
 def _show(options: argparse.Namespace, result: Any, text: str) -> None:
@@ -287,23 +289,23 @@ def _show_made(options: argparse.Namespace, made: CreatedKey) -> int:
     """Print the secret alone on the standard output, what is said about it on the other one."""
     secret = str(made.secret)
     if options.json:
-        sys.stdout.write(_json(made, {"shown": secret}).replace('"shown"', '"secret"', 1) + "\n")
+        values = _values(made)
+        del values["shown"]
+        sys.stdout.write(_json({**values, "secret": secret}) + "\n")
         return VALID
     sys.stderr.write(f"{made.key.id} {plain(made.key.name)}: its secret is shown this once.\n")
     sys.stdout.write(f"{secret}\n")
     return VALID
 
 
-def _json(result: Any, known: dict[str, str] | None = None) -> str:
-    """Return the result as JSON, with no secret but the one that is handed in."""
+def _json(result: Any) -> str:
     values = [_values(each) for each in result] if isinstance(result, list) else _values(result)
-    if known and isinstance(values, dict):
-        values |= known
     return json.dumps(values, indent=2, default=_text)
 
 
 def _values(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    is_instance = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.asdict(value) if is_instance else value
 
 
 def _text(value: Any) -> str:

@@ -4,9 +4,9 @@
     def incidents(request): ...            # request.keystead is the verified key
 
 Settings: `KEYSTEAD = {"URL": …, "KEY": …}`, else KEYSTEAD_URL and KEYSTEAD_KEY of the environment. Further names in it:
-of the client TIMEOUT, RETRIES, MAX_WAIT, ALLOW_HTTP, LOCAL, USER_AGENT; of decorator and middleware ENVIRONMENT, PROJECT,
-REGION, HEADERS, TRUSTED_PROXIES, REALM; of the middleware alone SCOPES, ENTITLEMENT, PATHS (prefixes; all paths unless
-given) and EXEMPT (whole paths).
+of the client TIMEOUT, RETRIES, MAX_WAIT, ALLOW_HTTP, LOCAL, USER_AGENT; of decorator and middleware ENVIRONMENT,
+PROJECT, REGION, HEADERS, TRUSTED_PROXIES, REALM; of the middleware alone SCOPES, ENTITLEMENT,
+PATHS (prefixes; all paths unless given) and EXEMPT (whole paths).
 """
 
 from __future__ import annotations

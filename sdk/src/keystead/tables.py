@@ -11,7 +11,7 @@ from keystead.secret import redact
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return the rows in columns, each as wide as its widest cell, in lines without a blank at their ends."""
     cells = [tuple(map(plain, row)) for row in (header, *rows)]
-    widths = [max(map(width, column)) for column in zip(*cells)]
+    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     return "\n".join(_line(row, widths) for row in cells)
 
 
@@ -29,4 +29,6 @@ def width(text: str) -> int:
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths)).rstrip()
+    return "  ".join(
+        cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)
+    ).rstrip()
