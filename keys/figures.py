@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from keys import charts
 from keys.charts import Columns, Piece
 from keys.forms.usage import HOUR, View
-from keys.usage import OTHER, GroupBy, Report, Totals
+from keys.usage import OTHER, GroupBy, Report, Seen, Totals, Traffic
 from keys.usage import Series as Counted
 from keys.usage.questions import WIDTHS
 from keys.verdict import Code
 
+MOST_STOPPED: Final = 6
 LIMITS: Final = frozenset({Code.RATE_LIMITED, Code.QUOTA_EXCEEDED})
 # The parts of a column from the lowest up: their color's name and what people call them.
 PARTS: Final = (("valid", "Allowed"), ("limited", "Over a limit"), ("denied", "Denied"))
@@ -115,6 +117,46 @@ class Group:
     cost: str
     bar: tuple[Piece, ...]
     url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """One endpoint, region or address whose calls stop: how many in words, when the last came, its share drawn."""
+
+    name: str
+    calls: str
+    last_at: datetime
+    bar: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stops:
+    """What would stop: by endpoint, region and address, each in words, its first few, and how many more there are.
+
+    `is_partial`: addresses are those of the latest calls alone.
+    """
+
+    calls: int
+    words: str
+    lists: tuple[tuple[str, tuple[Stopped, ...], int], ...]
+    is_partial: bool
+
+
+def stops(traffic: Traffic) -> Stops:
+    """Return in words what some keys carried, and what a revocation would stop."""
+    kinds = (
+        ("Endpoints", traffic.by_endpoint),
+        ("Regions", traffic.by_region),
+        ("Addresses", traffic.by_ip),
+    )
+    return Stops(
+        calls=traffic.calls,
+        words="1 call" if traffic.calls == 1 else f"{traffic.calls:,} calls",
+        lists=tuple(
+            (label, _stopped(found), max(len(found) - MOST_STOPPED, 0)) for label, found in kinds if found
+        ),
+        is_partial=not traffic.are_ips_complete,
+    )
 
 
 def drawn(report: Report, view: View, of: str, address: Callable[[View], str]) -> Drawn:
@@ -232,3 +274,16 @@ def _lines(
             )
         )
     return tuple(reversed(lines))
+
+
+def _stopped(found: Mapping[str, Seen]) -> tuple[Stopped, ...]:
+    most = max(seen.calls for seen in found.values())
+    return tuple(
+        Stopped(
+            name=name,
+            calls=counted(seen.calls),
+            last_at=seen.last_at,
+            bar=charts.bar([("valid", seen.calls)], most),
+        )
+        for name, seen in list(found.items())[:MOST_STOPPED]
+    )

@@ -1,6 +1,8 @@
 """What is asked before many keys are changed at once."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from django import forms
 
@@ -8,12 +10,15 @@ from keys.errors import Invalid
 from keys.forms.fields import OwnerMixin
 from keys.models.key import RevocationReason
 from keys.policy import check_note, check_tags, check_team
+from keys.words import listed
 
+# So many names are typed one by one; of more, their number.
+MOST_TYPED: Final = 5
 FOR_GOOD, FOR_A_WHILE = "", "15"
 
 
 class RevokeForm(forms.Form):
-    """Why the keys are revoked."""
+    """Why the keys are revoked. Of those in use the names are typed; of many, how many they are."""
 
     reason = forms.ChoiceField(
         label="Reason",
@@ -31,6 +36,35 @@ class RevokeForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text="Kept sealed in the security log. Never put a secret here.",
     )
+    confirmation = forms.CharField(
+        label="Keys in use", max_length=500, widget=forms.TextInput(attrs={"autocapitalize": "none"})
+    )
+
+    def __init__(self, *args: Any, busy: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.wanted = set(busy) if len(busy) <= MOST_TYPED else {f"{len(busy)}"}
+        if not busy:
+            del self.fields["confirmation"]
+        elif len(busy) > MOST_TYPED:
+            self.fields["confirmation"].label = "How many keys are in use"
+            self.fields[
+                "confirmation"
+            ].help_text = (
+                f"{len(busy)} of the keys were used within the last hour. Type that number to go on."
+            )
+        else:
+            self.fields["confirmation"].label = "Name of the key" if len(busy) == 1 else "Names of the keys"
+            words = f"Used within the last hour. Type {listed(busy)} to go on."
+            self.fields["confirmation"].help_text = words
+
+    def clean_confirmation(self) -> str:
+        """Hold what was typed to the keys that are in use, in any order."""
+        typed = str(self.cleaned_data["confirmation"])
+        if {
+            word for word in re.split(r"[\s,]+", typed) if word not in {"", "and"} - self.wanted
+        } != self.wanted:
+            raise forms.ValidationError("These are not the keys that are in use.")
+        return typed
 
     def clean_note(self) -> str:
         """Hold the note to its bounds."""

@@ -12,13 +12,14 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpResponseBase
 from django.views.decorators.http import require_POST
 
-from keys import access, clock, offers, rows, services
+from keys import access, clock, figures, history, offers, rows, services, usage
 from keys.callers import Caller
 from keys.errors import StateForbids
 from keys.forms.bulk import FOR_A_WHILE, DisableForm, EnableForm, OwnerForm, RevokeForm, TagForm
 from keys.forms.listing import Listing
 from keys.listing import ID
 from keys.models import ApiKey
+from keys.models.key import Status
 from keys.services import Changes, Outcome
 from keys.views.common import answer, caller
 from orgs.answers import see_other
@@ -183,19 +184,36 @@ def _form(act: Act, request: MemberRequest, keys: Sequence[ApiKey], *, is_sent: 
         projects = list({key.project_id: key.project for key in keys}.values())
         form.offer_owners(request.member, offers.owners(request.member, projects))
         return form
+    if act.form is RevokeForm:
+        return RevokeForm(given, busy=_busy(keys))
     return act.form(given)
+
+
+def _busy(keys: Sequence[ApiKey]) -> list[str]:
+    """Return the names of the keys that are in use: what calls with them fails as soon as they are revoked."""
+    now = clock.now()
+    return [
+        key.name
+        for key in keys
+        if key.status(now) is Status.ACTIVE
+        and key.use.last_used_at is not None
+        and now - key.use.last_used_at < history.BUSY_FOR
+    ]
 
 
 def _asking(
     request: MemberRequest, act: Act, form: forms.Form, keys: Sequence[ApiKey], chosen: int
 ) -> dict[str, Any]:
     now = clock.now()
+    traffic = usage.traffic([key.id for key in keys], now - BUSY, now) if act.stops else None
     busy = [key for key in keys if key.use.last_used_at and now - key.use.last_used_at < BUSY]
     return {
         "act": act,
         "action": request.POST["action"],
         "back": Listing.of_text(request.POST.get("back", "")),
         "busy": len(busy),
+        "calls": {key_id: seen.calls for key_id, seen in traffic.by_key.items()} if traffic else {},
+        "stops": figures.stops(traffic) if traffic else None,
         "counted": count(len(keys)),
         "form": form,
         "ids": [key.id for key in keys],

@@ -1,7 +1,7 @@
 """The Keys page: the list, its search, and its export."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from io import TextIOWrapper
@@ -13,12 +13,13 @@ from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
-from keys import access, catalogue, clock, filterbar, listing, offers, rows, services
+from keys import access, catalogue, clock, filterbar, listing, offers, rows, services, usage
 from keys.errors import Invalid, Malformed
 from keys.filterbar import Bar, Choices
 from keys.forms.listing import ANY, NOT_ENDED, Listing, is_secret_like, search_text
 from keys.listing import Filters
 from keys.models import ApiKey, ApiKeyQuerySet
+from keys.rows import Evidence
 from keys.services import exporting
 from keys.views.bulk import ACTS
 from orgs import access as orgs_access
@@ -192,7 +193,7 @@ def _shown(member: Member, view: Listing) -> dict[str, Any]:
     found = listing.apply(access.keys(member), filters, now)
     page = listing.page(found, filters=filters, sort=view.sort, cursor=view.cursor or None)
     choices = _choices(member)
-    shown = rows.of(page.items, member, now)
+    shown = rows.of(page.items, member, now, _evidence(member, page.items, now))
     return {
         "view": view,
         "now": now,
@@ -205,6 +206,17 @@ def _shown(member: Member, view: Listing) -> dict[str, Any]:
         "next": view.at_page(page.next, now).url() if page.next else "",
         **({} if shown else _nothing(member, view, choices, now)),
     }
+
+
+def _evidence(member: Member, keys: Sequence[ApiKey], now: datetime) -> Evidence:
+    """Return what was counted of the calls with one page of keys, in a few queries by their ids."""
+    ids = [key.id for key in keys]
+    if not ids:
+        return rows.UNCOUNTED
+    return Evidence(
+        health=usage.health(member.organization_id, ids, now),
+        days=usage.sparklines(member.organization_id, ids, now),
+    )
 
 
 def _choices(member: Member) -> Choices:

@@ -1,10 +1,13 @@
 """Stopping a key: revoking it, disabling it, and enabling it again."""
 
+from datetime import timedelta
+from typing import Final
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from keys import access, clock, history, services
+from keys import access, clock, figures, history, services, usage
 from keys.errors import Conflict, KeysError
 from keys.forms.revocation import TEST_MINUTES, DisableForm, RevokeForm
 from keys.models.key import Status
@@ -12,6 +15,8 @@ from keys.views import common
 from keys.views.detail import refused
 from orgs.answers import see_other
 from orgs.requests import MemberRequest
+
+DAY: Final = timedelta(days=1)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -35,6 +40,7 @@ def key_revoke(request: MemberRequest, key_id: str) -> HttpResponse:
         "key": key,
         "status": key.status(now),
         "is_busy": is_busy,
+        "stops": figures.stops(usage.traffic([key.id], now - DAY, now)),
         "use": history.use(key),
         "versions": [version for version in history.versions(key, now) if version.state in history.WORKING],
         "minutes": TEST_MINUTES,

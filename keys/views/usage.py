@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from keys import access, clock, export, figures, meters, usage
+from keys import access, clock, export, figures, meters, rows, usage
 from keys.figures import Name, Stats
 from keys.forms.usage import DEFAULT_RANGE, FILTERS, GROUPS, RANGES, View
 from keys.models import ApiKey, Call
@@ -143,6 +143,7 @@ def _of_key(key: ApiKey, view: View, now: datetime) -> dict[str, Any]:
         **_range(view, now, "keys:key_usage", key.id),
         "stats": Stats(by_outcome.totals),
         "meters": meters.of_key(key, now),
+        "marks": rows.marks(key, now, usage.health(key.organization_id, [key.id], now)[key.id]),
         "summary": usage.summary(key, now),
         "latest": [(call, figures.outcome(call.code), figures.part_of(call.code)) for call in calls[:LATEST]],
         "addresses": _seen(calls, "ip"),
