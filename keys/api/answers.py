@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from keys.api.times import Moment
 from keys.models.key import RevocationReason, Status
+from keys.policy import Source
 from keys.rotation import State
 from keys.secret import Kind
 from keys.verdict import Code
@@ -74,6 +75,15 @@ class RotationOut(Answer):
     elsewhere: ElsewhereOut
 
 
+class KeyLimitOut(Answer):
+    """The rate limit that holds for a key: `requests` in any `window_seconds`, and whence it comes."""
+
+    requests: int
+    window_seconds: int
+    source: Source
+    tier: str = Field(default="", description="Where `source` is `tier`.")
+
+
 class KeyOut(Answer):
     """A key. Its secret is never in it."""
 
@@ -90,7 +100,7 @@ class KeyOut(Answer):
     tags: dict[str, str]
     scopes: list[str]
     allowed_ips: list[str]
-    rate_limit: None
+    rate_limit: KeyLimitOut | None
     expires_at: Moment | None
     created_at: Moment
     created_by: str
@@ -206,7 +216,7 @@ class MeOut(Answer):
     retiring: bool
     expires_at: Moment | None
     allowed_ips: list[str]
-    rate_limit: None
+    rate_limit: KeyLimitOut | None
 
 
 class VerifiedKeyOut(Answer):

@@ -17,16 +17,19 @@ from keys.api.problems import invalid
 from keys.api.requests import (
     KeyChanges,
     KeyDraft,
+    LimitChoice,
     OwnerChoice,
     OwnerTeam,
     Revocation,
+    TierOfKey,
 )
 from keys.api.times import Time
 from keys.callers import Caller
 from keys.models import ApiKey
-from keys.policy import ABSENT, Requested, after_days
+from keys.policy import ABSENT, Requested, TierName, after_days
 from keys.secret import Kind
 from orgs.models import Environment, Project, User
+from orgs.terms import RateLimit
 
 router = Router(tags=["Keys"])
 MAX_FILTER: Final = 110
@@ -232,6 +235,7 @@ def _draft(body: KeyDraft, organization_id: str, request: ApiRequest, now: datet
         tags=body.tags,
         allowed_ips=body.allowed_ips,
         expires=_expiry(body, now),
+        rate_limit=_limit(body.rate_limit) if body.has("rate_limit") else ABSENT,
         rotation_interval_days=body.rotation_interval_days,
         may_rotate_itself=body.may_rotate_itself,
     )
@@ -279,6 +283,14 @@ def _expiry(body: KeyDraft, now: datetime) -> Requested:
     return body.expires_at if body.has("expires_at") else ABSENT
 
 
+def _limit(choice: LimitChoice | None) -> RateLimit | TierName | None:
+    if choice is None:
+        return None
+    if isinstance(choice, TierOfKey):
+        return TierName(choice.tier)
+    return RateLimit(choice.requests, choice.window_seconds)
+
+
 _COLUMNS: Final = (
     "name",
     "description",
@@ -298,4 +310,6 @@ def _changes(body: KeyChanges) -> services.Changes:
         given["owner"] = _owner(body.owner)
     if body.has("expires_at"):
         given["expires"] = body.expires_at
+    if body.has("rate_limit"):
+        given["rate_limit"] = _limit(body.rate_limit)
     return services.Changes(**given)

@@ -3,7 +3,7 @@
 from django.http import HttpResponse
 from ninja import Query, Router
 
-from keys.api import docs, running
+from keys.api import docs, present, running
 from keys.api.answers import (
     EnvironmentOut,
     EnvironmentsOut,
@@ -119,6 +119,7 @@ def me(request: ApiRequest) -> HttpResponse:
 
     def act(_caller: Caller) -> MeOut:
         organization = Organization.objects.get(pk=key.organization_id)
+        stored = find(request, key.id)
         return MeOut(
             id=key.id,
             name=key.name,
@@ -126,13 +127,13 @@ def me(request: ApiRequest) -> HttpResponse:
             organization=OrganizationOut(id=organization.id, slug=organization.slug, name=organization.name),
             is_operator=presented.is_operator,
             project=presented.project.id,
-            environment=find(request, key.id).environment.slug,
+            environment=stored.environment.slug,
             scopes=list(presented.scopes),
             secret_version=presented.version,
             retiring=presented.version != key.newest_version,
             expires_at=key.expires_at,
             allowed_ips=key.allowed_ips,
-            rate_limit=None,
+            rate_limit=present.limits([stored])[key.id],
         )
 
     return running.read(request, act)

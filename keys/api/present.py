@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from keys import rotation, secret
 from keys.api.answers import (
     ElsewhereOut,
+    KeyLimitOut,
     KeyOut,
     MemberOut,
     OwnerOut,
@@ -18,10 +19,13 @@ from keys.api.answers import (
     SecretOut,
     TeamOut,
 )
-from keys.models import ApiKey, KeySecret, KeyUse, OwnerType, Rotation, SecretUse
+from keys.models import ApiKey, KeySecret, KeyUse, OwnerType, Rotation, SecretUse, Tier
 from keys.models.key import RevocationReason
 from keys.models.secret import RotationMode
+from keys.policy import Source, effective_limit
 from keys.secret import Kind, Mode
+from orgs.models import Organization
+from orgs.terms import RateLimit
 
 type Uses = Mapping[tuple[str, int], datetime | None]
 
@@ -32,14 +36,44 @@ def key(found: ApiKey, now: datetime) -> KeyOut:
 
 
 def keys(found: Sequence[ApiKey], now: datetime) -> list[KeyOut]:
-    """Return keys in their order, in four queries more however many they are."""
+    """Return keys in their order, in six queries more however many they are."""
     ids = [one.id for one in found]
     uses = KeyUse.objects.in_bulk(ids)
     by_version = _uses(ids)
-    secrets, running = _secrets(ids, now), _running(ids, now)
+    secrets, running, holding = _secrets(ids, now), _running(ids, now), limits(found)
     return [
-        _key(one, uses[one.id], secrets[one.id], running.get(one.id), by_version, now=now) for one in found
+        _key(
+            one,
+            uses[one.id],
+            secrets[one.id],
+            running.get(one.id),
+            by_version,
+            limit=holding[one.id],
+            now=now,
+        )
+        for one in found
     ]
+
+
+def limits(found: Sequence[ApiKey]) -> Mapping[str, KeyLimitOut | None]:
+    """Return the rate limit that holds for each key, by its id."""
+    tiers = Tier.objects.in_bulk({one.tier_id for one in found if one.tier_id})
+    organizations = Organization.objects.select_related("plan").in_bulk(
+        {one.organization_id for one in found}
+    )
+    plans = {each.id: each.terms.rate_limit for each in organizations.values()}
+    return {
+        one.id: _limit(one, tiers[one.tier_id] if one.tier_id else None, plans[one.organization_id])
+        for one in found
+    }
+
+
+def _limit(one: ApiKey, tier: Tier | None, plan: RateLimit | None) -> KeyLimitOut | None:
+    limit, source = effective_limit(one.own_rate_limit, tier.rate_limit if tier else None, plan)
+    if limit is None or source is None:
+        return None
+    named = {"tier": tier.slug} if tier and source is Source.TIER else {}
+    return KeyLimitOut(requests=limit.requests, window_seconds=limit.window_seconds, source=source, **named)
 
 
 def one_rotation(found: Rotation, now: datetime) -> RotationOut:
@@ -73,6 +107,7 @@ def _key(
     running: Rotation | None,
     uses: Uses,
     *,
+    limit: KeyLimitOut | None,
     now: datetime,
 ) -> KeyOut:
     until = one.disabled_until
@@ -92,7 +127,7 @@ def _key(
         tags=_tags(one.tags),
         scopes=one.scopes,
         allowed_ips=one.allowed_ips,
-        rate_limit=None,
+        rate_limit=limit,
         expires_at=one.expires_at,
         created_at=one.created_at,
         created_by=one.created_by,

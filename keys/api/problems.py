@@ -218,7 +218,7 @@ def _location(path: Sequence[str | int]) -> str:
 
 
 # Pydantic names the branch of a union that it tried; the caller knows no branches.
-_OF_UNIONS: Final = frozenset({"member", "team", "str", "list[str]"})
+_OF_UNIONS: Final = frozenset({"member", "team", "str", "list[str]", "own limit", "named limit"})
 
 
 def _message(found: Mapping[str, Any]) -> str:

@@ -4,15 +4,16 @@ Features of later issues take nothing but their neutral value.
 """
 
 from ipaddress import ip_address
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from keys.api.times import Time
 from keys.policy.expiry import MAX_DAYS
 from keys.policy.networks import MAX_NETWORKS
 from keys.rotation import MAX_GRACE_SECONDS
 from keys.scopes import MAX_QUERY, MAX_SCOPES
+from orgs.terms import MAX_REQUESTS, MAX_WINDOW_SECONDS
 
 MAX_TEXT: Final = 4_096
 MAX_ID: Final = 32
@@ -22,6 +23,9 @@ MAX_VERSION: Final = 2_147_483_647
 # PostgreSQL has no NUL in text; every other bound is `keys.policy`'s.
 _NO_NUL: Final = r"^[^\x00]*$"
 _LATER: Final = "Not available yet."
+# Names of branches that no field of a request has.
+OWN_LIMIT: Final = "own limit"
+NAMED_LIMIT: Final = "named limit"
 
 Reason = Literal["leaked", "unused", "rotated_out", "owner_left", "incident", "other"]
 KindName = Literal["ingestion", "control_plane", "service"]
@@ -55,6 +59,30 @@ class OwnerTeam(Strict):
 
 
 OwnerChoice = Annotated[OwnerMember | OwnerTeam, Field(discriminator="type")]
+
+
+class OwnLimit(Strict):
+    """A rate limit of the key's own."""
+
+    requests: int = Field(ge=0, le=MAX_REQUESTS, description="How much may pass; 0 lets nothing through.")
+    window_seconds: int = Field(ge=1, le=MAX_WINDOW_SECONDS, description="In any so many seconds.")
+
+
+class TierOfKey(Strict):
+    """A tier that the operator has named."""
+
+    tier: Slug
+
+
+def _sort_of_limit(value: Any) -> str:
+    has_tier = isinstance(value, TierOfKey) or (isinstance(value, dict) and "tier" in value)
+    return NAMED_LIMIT if has_tier else OWN_LIMIT
+
+
+LimitChoice = Annotated[
+    Annotated[OwnLimit, Tag(OWN_LIMIT)] | Annotated[TierOfKey, Tag(NAMED_LIMIT)],
+    Discriminator(_sort_of_limit),
+]
 
 
 class KeyDraft(Strict):
@@ -93,7 +121,10 @@ class KeyDraft(Strict):
         max_length=MAX_NETWORKS,
         description="CIDRs; empty for any address. Default: your key's own.",
     )
-    rate_limit: None = Field(default=None, description=_LATER)
+    rate_limit: LimitChoice | None = Field(
+        default=None,
+        description="At most the plan's; null inherits it. Absent: the plan's, cut to your key's own.",
+    )
     rotation_interval_days: int | None = Field(default=None, ge=1, le=MAX_DAYS)
     auto_rotate: Literal[False] = Field(default=False, description=_LATER)
     may_rotate_itself: bool = True
@@ -123,7 +154,9 @@ class KeyChanges(Strict):
     scopes: list[Text] = Field(default_factory=list, max_length=MAX_SCOPES)
     expires_at: Time | None = Field(default=None, description="null: never, where the policy allows it.")
     allowed_ips: list[Text] = Field(default_factory=list, max_length=MAX_NETWORKS)
-    rate_limit: None = Field(default=None, description=_LATER)
+    rate_limit: LimitChoice | None = Field(
+        default=None, description="At most the plan's; null: what the plan says."
+    )
     enabled: bool = Field(default_factory=bool)
     disabled_until: Time | None = Field(default=None, description="Disabled until then; null: no longer.")
     rotation_interval_days: int | None = Field(default=None, ge=1, le=MAX_DAYS)

@@ -161,8 +161,8 @@ class TestCreate:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("rate_limit", {"requests": 1, "window_seconds": 1}),
-            ("rate_limit", {"tier": "gold"}),
+            ("rate_limit", 5),
+            ("rate_limit", []),
             ("auto_rotate", True),
             ("approval_bound", True),
             ("id", "key_mine"),
@@ -514,7 +514,7 @@ class TestChange:
             ("disabled_until", "2020-01-01T00:00:00Z"),
             ("expires_at", None),
             ("auto_rotate", True),
-            ("rate_limit", {}),
+            ("rate_limit", "gold"),
         ],
     )
     def test_what_is_refused(self, cast, api, made, name, value):
