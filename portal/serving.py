@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -108,7 +108,7 @@ def main(host: str, port: str, serves: str) -> None:
     """Be one of the processes."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
     config = uvicorn.Config(
-        _gate_alone() if serves == ONLY_VERIFY else "portal.asgi:application",
+        _gate_alone() if serves == ONLY_VERIFY else _whole(),
         loop="uvloop",
         http="httptools",
         lifespan="on",
@@ -132,7 +132,14 @@ def _follow(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _gate_alone() -> object:
+def _whole() -> Any:
+    """Return the whole product; made before the loop runs, because it asks the database whether it may serve."""
+    from portal.asgi import application  # noqa: PLC0415
+
+    return application
+
+
+def _gate_alone() -> Any:
     """Return the application without pages, which are not even loaded."""
     import django  # noqa: PLC0415
 

@@ -63,9 +63,7 @@ class Engine:
         return await self._batcher.submit(call)
 
     async def _connect(self) -> AsyncConnection[Any]:
-        return await psycopg.AsyncConnection.connect(
-            self._dsn, autocommit=True, options=SETTINGS, application_name="keystead verification"
-        )
+        return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, options=SETTINGS)
 
     async def _serve(self, connection: AsyncConnection[Any], calls: Sequence[Call]) -> Sequence[Answer]:
         group = Group(calls, await self._read(connection, calls), self._noted)

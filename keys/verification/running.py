@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as TookTooLong
 from typing import Any, Final
 
-from django.db import connections
+from django.conf import settings
 from psycopg.conninfo import make_conninfo
 
 from keys.errors import Unavailable
@@ -44,9 +44,10 @@ _running: Running | None = None
 
 def dsn() -> str:
     """Return libpq's connection string of the verification's login. Secret."""
-    parameters = connections[DATABASE].get_connection_params()
-    names = ("dbname", "user", "password", "host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey")
-    return make_conninfo(**{name: parameters[name] for name in names if parameters.get(name)})
+    entry = settings.DATABASES[DATABASE]
+    options = {name: value for name, value in entry["OPTIONS"].items() if name != "options"}
+    named = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    return make_conninfo(**options | {name: entry[key] for name, key in named.items() if entry[key]})
 
 
 async def start(*, lanes: int = 2) -> Engine:
