@@ -351,7 +351,7 @@ class TestPartitions:
             try:
                 if self.add(app):
                     return
-            except psycopg.OperationalError:
+            except (psycopg.OperationalError, psycopg.errors.CheckViolation):
                 time.sleep(0.05)
         raise AssertionError("no partitions")
 
