@@ -126,15 +126,14 @@ def result(call: Call[T], outcome: Outcome) -> T:
         raise Unavailable(outcome.why, request_id=call.request_id)
     if not 200 <= outcome.status < 300:
         raise _error(call, outcome)
-    return call.parse(_json(outcome.content) if outcome.content else None)
-
-
-def _json(content: bytes) -> Any:
     try:
-        return json.loads(content)
+        return call.parse(json.loads(outcome.content) if outcome.content else None)
+    except UnreadableAnswer as error:
+        why = str(error)
     except (ValueError, RecursionError):
-        pass
-    raise UnreadableAnswer("The answer is not one of a portal: no JSON.")
+        why = "The answer is not one of a portal: no JSON."
+    # Raised anew: the frames that read the answer have its content, and so a secret that was just made.
+    raise UnreadableAnswer(why, request_id=call.request_id)
 
 
 def _error(call: Call[Any], answer: Answer) -> ApiError | Unavailable:

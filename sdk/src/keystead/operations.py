@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from keystead.usage import KeyUsage, UsageReport
 
 T = TypeVar("T")
 Moment = datetime | str
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 class Absent:
@@ -409,7 +411,8 @@ def _verdict(data: Any) -> Verdict:
     """Return the verdict; an answer that contradicts itself is none."""
     decided = read(_Decided, data)
     key = _key_info(read(_Known, data), decided.request_id) if data.get("key") is not None else None
-    if decided.valid != (decided.code == VALID) or (decided.valid and key is None):
+    is_odd = _CODE.fullmatch(decided.code) is None or decided.valid != (decided.code == VALID)
+    if is_odd or (decided.valid and key is None):
         raise UnreadableAnswer("The answer contradicts itself.")
     return Verdict(decided.valid, decided.code, decided.request_id, key, decided.missing_scopes)
 

@@ -19,8 +19,8 @@ class Secret(str):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        shown = redact(str(self))
-        return f"Secret({shown if shown != self else self[:0] + '…'!r})"
+        match = _LEAK.fullmatch(self)
+        return f"Secret({match[1] if match else ''}…)"
 
 
 def redact(text: str) -> str:

@@ -129,8 +129,12 @@ class AsyncTransport:
             attempt += 1
 
     async def close(self) -> None:
-        """Close this loop's connections; what is sent after raises."""
+        """Close this event loop's connections; what is sent after raises."""
         self._is_closed = True
+        await self.close_loop()
+
+    async def close_loop(self) -> None:
+        """Close this event loop's connections, before it ends; other loops go on."""
         http = self._pools.pop(asyncio.get_running_loop(), None)
         if http is not None and self._process == os.getpid():
             await http.aclose()

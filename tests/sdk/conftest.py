@@ -1,0 +1,68 @@
+"""The real portal on a port of its own, and clients of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from keystead import AsyncKeystead, Keystead
+
+from keys.services import Created
+from tests import builders, cluster, key_builders
+from tests.api import calls
+from tests.e2e.serving import Server, serve
+from tests.sdk.faulty import FaultyPortal
+
+KEY = "ks_sv_live_" + "K" * 49
+
+
+@pytest.fixture(scope="session")
+def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(cluster._environment(cluster.database()), tmp_path_factory.mktemp("portal")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cast(django_db_setup, django_db_blocker) -> builders.Cast:
+    with django_db_blocker.unblock():
+        key_builders.catalogue()
+        return builders.cast()
+
+
+@pytest.fixture
+def own(cast: builders.Cast) -> Created:
+    """The key that the service itself calls the portal with."""
+    return calls.key(cast.acme, cast.alice)
+
+
+@pytest.fixture
+def client(server: Server, own: Created) -> Iterator[Keystead]:
+    with Keystead(server.url, own.secret) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Portal:
+    """Where the portal is, and a key that may call it; clients to be awaited belong to the loop that uses them."""
+
+    url: str
+    key: str
+
+    def awaited(self) -> AsyncKeystead:
+        return AsyncKeystead(self.url, self.key)
+
+
+@pytest.fixture
+def portal(server: Server, own: Created) -> Portal:
+    return Portal(server.url, own.secret)
+
+
+@pytest.fixture
+def presented(cast: builders.Cast) -> Created:
+    """A key of a customer's, with `incidents:read` alone."""
+    return key_builders.create(cast.acme, cast.alice)
+
+
+@pytest.fixture
+def faulty() -> Iterator[FaultyPortal]:
+    with FaultyPortal() as running:
+        yield running
