@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -24,15 +24,14 @@ from audit.requests import client_address, request_id
 from keys.api import problems
 from keys.api.problems import Problem
 from keys.errors import KeysError, Unavailable
-from keys.gate import credentials, messages, standing
-from keys.gate.asgi import ALWAYS
+from keys.gate import credentials, standing
+from keys.gate.messages import Outgoing, of_problem, wrong_method
+from keys.gate.wire import Receive, Scope, Send, answer_headers, read_headers, send_answer
 from keys.verification import Call, Judged, Own, credential, running
 
-type Scope = MutableMapping[str, Any]
-type Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-type Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 type Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 
+PATH: Final = "/v1/revocations"
 NEEDED: Final = "keys:verify"
 CHANNEL: Final = "keystead_narrowed"
 PING_SECONDS: Final = 0.3
@@ -266,18 +265,18 @@ async def _connect() -> AsyncConnection[Any]:
 
 async def revocations(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve `GET /v1/revocations` until the client goes, its key is narrowed, or nothing can be told any more."""
-    headers = _headers(scope)
+    headers = read_headers(scope["headers"])
     id_ = request_id(headers.get("x-request-id", ""))
     try:
         if scope["method"] != "GET":
-            raise messages.wrong_method("GET")
+            raise wrong_method("GET")
         own = await _admitted(scope, headers)
         async with hub().subscribed(own.organization_id) as subscriber:
             await _stream(own, subscriber, receive, send, id_)
     except Problem as problem:
-        await _answer(send, problem, id_)
+        await send_answer(send, of_problem(problem, id_), id_)
     except KeysError as error:
-        await _answer(send, problems.of(error), id_)
+        await send_answer(send, of_problem(problems.of(error), id_), id_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +309,7 @@ class _Verifier:
         )
 
 
-async def _admitted(scope: Scope, headers: MutableMapping[str, str]) -> _Verifier:
+async def _admitted(scope: Scope, headers: Mapping[str, str]) -> _Verifier:
     query = scope["query_string"].decode("latin-1")
     token = credentials.bearer(headers.get("authorization", ""))
     credentials.refuse_key_in_query(query)
@@ -338,17 +337,9 @@ async def _authenticated(token: str, ip: str) -> _Verifier:
 
 
 async def _stream(own: _Verifier, subscriber: Subscriber, receive: Receive, send: Send, id_: str) -> None:
-    headers = [
-        (b"content-type", b"text/event-stream"),
-        (b"x-request-id", id_.encode()),
-        # nginx would gather what is to arrive at once.
-        (b"x-accel-buffering", b"no"),
-        *ALWAYS,
-        *(
-            (name.lower().encode(), value.encode())
-            for name, value in standing.expiry_headers(own.judged).items()
-        ),
-    ]
+    # nginx would gather what is to arrive at once.
+    own_headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+    headers = answer_headers(Outgoing(200, headers=own_headers | standing.expiry_headers(own.judged)), id_)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await _send(send, READY)
     gone = asyncio.create_task(_close_when_gone(receive, subscriber))
@@ -384,23 +375,3 @@ async def _close_when_gone(receive: Receive, subscriber: Subscriber) -> None:
 async def _send(send: Send, body: bytes, *, is_last: bool = False) -> None:
     async with asyncio.timeout(STALL_SECONDS):
         await send({"type": "http.response.body", "body": body, "more_body": not is_last})
-
-
-async def _answer(send: Send, problem: Problem, id_: str) -> None:
-    found = messages.of_problem(problem, id_)
-    headers = [(name.lower().encode(), value.encode()) for name, value in found.headers.items()]
-    headers += [
-        *ALWAYS,
-        (b"x-request-id", id_.encode()),
-        (b"content-length", str(len(found.body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": int(found.status), "headers": headers})
-    await send({"type": "http.response.body", "body": found.body})
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        key, text = name.decode("latin-1"), value.decode("latin-1")
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found

@@ -21,6 +21,7 @@ _TEXTS: Final = {
     413: "The body is too large.",
     415: "The body is no JSON.",
     422: "A value, a field or a parameter is not allowed: see `errors`.",
+    501: "This server can't stream; the ASGI server can.",
     503: "The database is out of reach; nothing was changed.",
 }
 _HEADERS: Final = {
@@ -36,9 +37,16 @@ _IDEMPOTENCY: Final = {
 }
 
 
-def read(scope: str, *statuses: int) -> dict[str, Any]:
-    """Return what to add to an operation that only reads: its scope and the problems that it can answer."""
-    return _extra(scope, (*_ALWAYS, *statuses))
+def read(
+    scope: str, *statuses: int, answers: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Return what to add to an operation that only reads: its scope and the problems that it can answer.
+
+    `answers` are what ninja can't derive, such as a stream.
+    """
+    extra = _extra(scope, (*_ALWAYS, *statuses))
+    extra["responses"] |= answers or {}
+    return extra
 
 
 def change(scope: str, *statuses: int, once: bool = False) -> dict[str, Any]:

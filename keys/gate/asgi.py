@@ -1,38 +1,29 @@
 """The gate as ASGI: no Django middleware on the way; the engine lives on the server's own loop."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from django.conf import settings
 
 from audit.requests import client_address, request_id
+from keys import revocations
 from keys.api import problems
 from keys.errors import KeysError
 from keys.gate.authorize import authorize
 from keys.gate.messages import JSON, Incoming, Outgoing, of_problem, wrong_method
 from keys.gate.verify import verify
+from keys.gate.wire import App, Receive, Scope, Send, read_headers, send_answer
 from keys.verification import NO_CREDENTIAL, Call, Own, running
 from keys.verification.engine import Engine
 
-type Scope = MutableMapping[str, Any]
-type Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-type Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-type App = Callable[[Scope, Receive, Send], Awaitable[None]]
 type Operation = Callable[[Incoming, Engine], Awaitable[Outgoing]]
 
 OPERATIONS: Final[dict[str, tuple[Operation, tuple[str, ...]]]] = {
     "/v1/keys/verify": (verify, ("POST",)),
     "/v1/authorize": (authorize, ("GET", "POST")),
 }
-# What every answer has, as the middleware gives it to the others.
-ALWAYS: Final = [
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-]
 log = structlog.get_logger("keystead.gate")
 
 
@@ -48,6 +39,8 @@ class Gate:
             await _lifespan(receive, send)
         elif scope["type"] == "http" and scope["path"] in OPERATIONS:
             await _serve(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == revocations.PATH and scope["method"] == "GET":
+            await revocations.revocations(scope, receive, send)
         elif self._pages is not None:
             await self._pages(scope, receive, send)
         elif scope["type"] == "http":
@@ -62,6 +55,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             await running.start()
             await send({"type": "lifespan.startup.complete"})
         else:
+            await revocations.stop()
             await running.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return
@@ -77,12 +71,12 @@ async def _bare(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: AR
             outgoing = of_problem(problems.of(error), "")
     elif scope["path"] != "/healthz":
         outgoing = of_problem(problems.not_found(), "")
-    await _send(send, outgoing, request_id(""))
+    await send_answer(send, outgoing, request_id(""))
 
 
 async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one call of an address in `OPERATIONS`."""
-    headers = _headers(scope["headers"])
+    headers = read_headers(scope["headers"])
     id_ = request_id(headers.get("x-request-id", ""))
     try:
         outgoing = await _answer(scope, receive, headers, id_)
@@ -93,7 +87,7 @@ async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
     except Exception:
         log.exception("a call failed", request_id=id_)
         outgoing = of_problem(_BUG, id_)
-    await _send(send, outgoing, id_)
+    await send_answer(send, outgoing, id_)
 
 
 _BUG: Final = problems.Problem(
@@ -120,14 +114,6 @@ async def _answer(scope: Scope, receive: Receive, headers: dict[str, str], id_: 
     return await operation(incoming, running.here())
 
 
-def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        key, text = name.decode("latin-1"), value.decode("latin-1")
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
-
-
 async def _body(receive: Receive) -> bytes:
     """Return the body; one that is too large is read to its end, so that the answer is heard, and not kept."""
     message = await receive()
@@ -150,20 +136,3 @@ def _checked(body: bytes) -> bytes:
     if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         raise problems.TOO_LARGE
     return body
-
-
-async def _send(send: Send, outgoing: Outgoing, id_: str) -> None:
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in outgoing.headers.items()
-    ]
-    headers += ALWAYS
-    headers.append((b"x-request-id", id_.encode("latin-1")))
-    if outgoing.status != HTTPStatus.NO_CONTENT:
-        headers.append((b"content-length", str(len(outgoing.body)).encode("latin-1")))
-    if settings.SECURE_HSTS_SECONDS:
-        headers.append((b"strict-transport-security", _HSTS))
-    await send({"type": "http.response.start", "status": int(outgoing.status), "headers": headers})
-    await send({"type": "http.response.body", "body": outgoing.body})
-
-
-_HSTS: Final = b"max-age=63072000; includeSubDomains; preload"
