@@ -1,4 +1,4 @@
-"""The Keys page at 100, 10,000 and 100,000 keys of one organization: server time of the first and the hundredth page."""
+"""The Keys page at 100, 10,000 and 100,000 keys of an organization: server time of the first and hundredth page."""
 
 import statistics
 import time

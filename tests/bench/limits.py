@@ -15,7 +15,9 @@ CALLS = 1_000
 PROCESSES = 4
 # So wide that no run meets its edge.
 WINDOW_SECONDS = 86_400 * 31
-EXPECTED = Counter({"VALID": LIMIT, "RATE_LIMITED": CALLS - LIMIT})
+# A full queue says so at once; that call has not passed and spends nothing.
+SHED = "503"
+ANSWERS = frozenset({"VALID", "RATE_LIMITED", SHED})
 LIMITED = "UPDATE keys_apikey SET rate_limit_requests = %s, rate_limit_window_seconds = %s"
 SPENT = (
     "SELECT count(*) FILTER (WHERE current = %s AND previous = 0) FROM keys_keyuse WHERE organization_id = %s"
@@ -30,11 +32,12 @@ def measure() -> Iterator[Row]:
     own.query(f"{LIMITED} WHERE organization_id = %s", LIMIT, WINDOW_SECONDS, made.id)
     with serving.product(own.environment, workers=PROCESSES) as server:
         runs = [asyncio.run(_all_at_once(server.url, own.verifier, secret)) for secret in made.secrets]
-    exact = runs.count(EXPECTED)
-    wrong = next((f"; else {dict(run)}" for run in runs if run != EXPECTED), "")
+    exact = sum(run["VALID"] == LIMIT and not set(run) - ANSWERS for run in runs)
+    shed = sum(run[SHED] for run in runs)
+    worst = max(runs, key=lambda run: abs(run["VALID"] - LIMIT))
     yield Row(
         figure=f"limit {LIMIT}, {CALLS:,} parallel calls over {PROCESSES} processes: exactly {LIMIT} pass",
-        measured=f"{exact} of {RUNS} runs{wrong}",
+        measured=f"{exact} of {RUNS} runs (furthest off {worst['VALID']}; {shed} calls shed)",
         at_least=f"{RUNS} of {RUNS}",
         holds=exact == RUNS,
     )
