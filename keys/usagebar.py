@@ -7,6 +7,7 @@ from typing import Final
 from keys import figures
 from keys.filterbar import MOST_SEGMENTS, Chip, Menu, Option
 from keys.forms.usage import GROUPS, RANGE_WORDS, RANGES, View
+from keys.verdict import Code
 from orgs.models import Environment, Project
 
 RANGE_LABELS: Final[Mapping[str, str]] = {
@@ -17,6 +18,8 @@ RANGE_LABELS: Final[Mapping[str, str]] = {
     "90d": "90 d",
 }
 NOT_GIVEN: Final = "not given"
+# No call of a key has these.
+_KEYLESS: Final = frozenset({Code.MALFORMED, Code.NOT_FOUND})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,9 @@ class Bar:
             yield self._menu("environment", [(place.slug, place.name) for place in places])
         if len(projects) > 1:
             yield self._menu("project", [(project.id, project.name) for project in projects])
-        yield self._menu("outcome", list(figures.OUTCOMES.items()))
+        yield self._menu(
+            "outcome", [(code, words) for code, words in figures.OUTCOMES.items() if code not in _KEYLESS]
+        )
 
     def _menu(self, name: str, choices: Sequence[tuple[str, str]]) -> Menu:
         chosen = getattr(self.view, name)

@@ -239,7 +239,7 @@ def _names(member: Member, view: View, report: Report) -> Callable[[str], Name]:
         known = _key_names(member, view, [one.group or "" for one in report.series])
     elif by is GroupBy.PROJECT:
         known = {
-            project.id: Name(label=project.name, sub=project.label_path)
+            project.id: Name(label=project.name, sub=project.label_path if project.parent_id else "")
             for project in Project.objects.of(member.organization_id)
         }
     elif by is GroupBy.ENVIRONMENT:

@@ -161,7 +161,8 @@ class TestList:
             ("soon", "Expires soon"),
             ("old", "Idle 120 days"),
             ("turning", "Rotating"),
-            ("sender", "Never used · no expiry"),
+            ("sender", "Never used"),
+            ("sender", "No expiry"),
             ("plain", "Active"),
         ],
     )
