@@ -57,6 +57,9 @@ MATRIX = {
     "keys:new": ("oooffol", "oooffol"),
     "keys:preview": ("mmmmmml", "oooffol"),
     "keys:detail": ("ooooonl", "mmmmmml"),
+    "keys:usage": ("ooooool", "mmmmmml"),
+    "keys:usage_csv": ("ooooool", "mmmmmml"),
+    "keys:key_usage": ("ooooonl", "mmmmmml"),
     "keys:activity": ("ooooonl", "mmmmmml"),
     "keys:access": ("ooooonl", "mmmmmml"),
     "keys:edit": ("oooffnl", "oooffnl"),
@@ -70,6 +73,7 @@ MATRIX = {
     "keys:enable": ("mmmmmml", "oooffnl"),
     "keys:policies": ("oofffol", "oofffol"),
     "keys:scopes": ("ooooool", "mmmmmml"),
+    "keys:plan": ("ooooool", "mmmmmml"),
 }
 # Walked elsewhere: the admin site (test_admin), the API (tests/api).
 ELSEWHERE = ("admin/", "v1/")
