@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from keys import limit_words
 from keys.effective import Narrowing, Row, of_key, rows
 from keys.models import ApiKey, OwnerType
 from keys.scopes import BREAK_GLASS, holds, is_wildcard
@@ -51,6 +52,7 @@ class Summary:
     owner: str
     expires_at: datetime | None = None
     expiry: str = ""
+    limit: str = ""
 
     @property
     def notes(self) -> list[str]:
@@ -82,6 +84,7 @@ def summary_of(key: ApiKey) -> Summary:
         owner=str(key.owner_user) if key.owner_type == OwnerType.MEMBER else key.owner_team,
         expires_at=key.expires_at,
         expiry="" if key.expires_at else "Never",
+        limit=limit_words.of_key(key),
     )
 
 

@@ -67,6 +67,11 @@ def spoken_window(seconds: int) -> str:
     return f"{seconds // size} {unit}s"
 
 
+def counted(label: str, used: int, limit: int | None) -> Meter:
+    """Return so many of at most `limit`, None for any number."""
+    return Meter(label=label, used=f"{used:,}") if limit is None else _meter(label, used, limit, about="")
+
+
 def _of_limit(limit: RateLimit | None, source: Source | None, use: KeyUse | None, now: datetime) -> Meter:
     if limit is None or source is None:
         return Meter(label="Rate limit", used="None", about="neither the key nor the plan sets one")

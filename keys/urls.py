@@ -42,4 +42,5 @@ urlpatterns = [
     path("keys/<key:key_id>/enable", revocation.key_enable, name="enable"),
     path("settings/policies", settings.policies, name="policies"),
     path("settings/scopes", settings.scopes, name="scopes"),
+    path("settings/plan", settings.plan, name="plan"),
 ]

@@ -12,7 +12,16 @@ from keys import blast, effective, offers
 from keys.blast import Summary
 from keys.callers import Caller
 from keys.errors import Invalid
-from keys.forms.fields import ExpiryMixin, LinesField, NameField, OwnerMixin, TagsField, TokenMixin
+from keys.forms.fields import (
+    ExpiryMixin,
+    LimitMixin,
+    LinesField,
+    NameField,
+    OwnerMixin,
+    TagsField,
+    TokenMixin,
+)
+from keys.limit_words import INHERIT, OWN
 from keys.models import Scope
 from keys.offers import Group, Place
 from keys.policy import suggest_name
@@ -24,7 +33,7 @@ from orgs.members import Member
 from orgs.models import Environment, Project
 
 
-class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin):
+class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
     kind = forms.ChoiceField(label="Kind", choices=list(KIND_NAMES.items()), widget=forms.RadioSelect)
     environment = forms.ChoiceField(label="Environment", widget=forms.RadioSelect)
     project = forms.ChoiceField(label="Project", help_text="The key serves this project and all below it.")
@@ -68,6 +77,7 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin):
         self.projects = {project.id: project for project in projects}
         self.environments = {place.id: place for place in orgs_access.environments(member)}
         self.offer_owners(member, offers.owners(member, projects))
+        self.offer_limits(caller, member.organization_id)
         self._offer_places(member)
         self.select("scopes").choices = [
             (name, name) for name in Scope.objects.values_list("name", flat=True)
@@ -138,6 +148,7 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin):
             networks=LinesField().clean(str(self["allowed_ips"].value() or "")),
             owner=str(owner.member or owner.team),
             expiry=self.expiry_words,
+            limit=self.limit_words,
         )
 
     @property
@@ -147,6 +158,17 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin):
         if value == offers.CUSTOM:
             return f"After {self['expires_on'].value() or 'the date that you choose'}"
         return next((option.choice_label for option in self["expires"] if option.data["value"] == value), "")
+
+    @property
+    def limit_words(self) -> str:
+        """What the chosen rate limit is called."""
+        value = self["rate_limit"].value() or INHERIT
+        if value == OWN:
+            how_much, window = self["limit_requests"].value(), self["limit_window"].value()
+            return f"{how_much} in any {window} seconds" if how_much and window else "Its own"
+        return next(
+            (option.choice_label for option in self["rate_limit"] if option.data["value"] == value), ""
+        )
 
     def draft(self, now: datetime) -> Draft:
         """Return the key as it was asked for; of a valid form only."""
@@ -162,6 +184,7 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin):
             tags=cleaned["tags"],
             allowed_ips=cleaned["allowed_ips"] or None,
             expires=self.requested(now),
+            rate_limit=self.chosen_limit(),
             rotation_interval_days=cleaned["rotation_interval_days"],
             may_rotate_itself=cleaned["may_rotate_itself"],
         )

@@ -14,6 +14,7 @@ from keys.forms.fields import (
     TEAM,
     DependentForm,
     ExpiryMixin,
+    LimitMixin,
     LinesField,
     NameField,
     OwnerMixin,
@@ -21,6 +22,7 @@ from keys.forms.fields import (
 )
 from keys.models import ApiKey, OwnerType, Scope
 from keys.offers import KEEP, Group, Place
+from keys.policy import ABSENT
 from keys.secret import Kind
 from keys.services import Changes
 
@@ -108,8 +110,8 @@ class ScopesForm(EditForm):
         return Changes(scopes=self.cleaned_data["scopes"])
 
 
-class LimitsForm(ExpiryMixin, EditForm):
-    title = "Expiry and addresses"
+class LimitsForm(ExpiryMixin, LimitMixin, EditForm):
+    title = "Expiry, addresses and rate limit"
 
     allowed_ips = LinesField(
         label="Addresses it may be used from",
@@ -125,15 +127,18 @@ class LimitsForm(ExpiryMixin, EditForm):
             *[choice for choice in offers.expiries(rule) if choice[0] != "default"],
         ]
         field.help_text = "Of the newest secret, counted from now."
+        self.offer_limits(caller, key.organization_id, key.limit)
 
     def begin(self, key: ApiKey) -> dict[str, Any]:
-        return {"allowed_ips": key.allowed_ips, "expires": KEEP}
+        return {"allowed_ips": key.allowed_ips, "expires": KEEP, **self.begin_limit(key.limit)}
 
     def changes(self, now: datetime) -> Changes:
-        asked = Changes(expires=self.requested(now))
-        if self.cleaned_data["allowed_ips"] == self.key.allowed_ips:
-            return asked
-        return Changes(expires=asked.expires, allowed_ips=self.cleaned_data["allowed_ips"])
+        networks = self.cleaned_data["allowed_ips"]
+        return Changes(
+            expires=self.requested(now),
+            allowed_ips=ABSENT if networks == self.key.allowed_ips else networks,
+            rate_limit=self.chosen_limit() if self.cleaned_data["rate_limit"] else ABSENT,
+        )
 
 
 class RotationForm(EditForm):

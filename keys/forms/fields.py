@@ -6,13 +6,16 @@ from typing import Any
 
 from django import forms
 
+from keys.callers import Caller
 from keys.errors import Invalid
+from keys.limit_words import INHERIT, NAMED, OWN, choices
 from keys.offers import CUSTOM, DEFAULT, KEEP, NEVER, PRESET_DAYS
 from keys.once import new_token
-from keys.policy import ABSENT, Requested, check_name
+from keys.policy import ABSENT, Given, Requested, TierLimit, TierName, check_name
 from keys.services import Owner
 from orgs.members import Member
 from orgs.models import User
+from orgs.terms import MAX_REQUESTS, MAX_WINDOW_SECONDS, RateLimit
 
 ME, MEMBER, TEAM, NOBODY = "me", "member", "team", "nobody"
 OWNERS = [(ME, "Me"), (MEMBER, "A member"), (TEAM, "A team")]
@@ -173,6 +176,59 @@ class OwnerMixin(DependentForm):
                 return Owner(member=self.people.get(str(self["owner_member"].value())))
             case _:
                 return Owner(member=self.member.user)
+
+
+class LimitMixin(DependentForm):
+    """The plan's rate limit, a tier's, or one of the key's own: so much in any so many seconds."""
+
+    rate_limit = forms.ChoiceField(
+        label="Rate limit", widget=forms.RadioSelect, initial=INHERIT, required=False
+    )
+    limit_requests = forms.IntegerField(label="How much", required=False, min_value=0, max_value=MAX_REQUESTS)
+    limit_window = forms.IntegerField(
+        label="In any so many seconds",
+        required=False,
+        min_value=1,
+        max_value=MAX_WINDOW_SECONDS,
+        initial=60,
+    )
+
+    def offer_limits(self, caller: Caller, organization_id: str, held: Given = None) -> None:
+        """Fill in the limits to choose from; `held` is what the key has been given already."""
+        tier = held.slug if isinstance(held, TierLimit) else None
+        self.select("rate_limit").choices = choices(caller, organization_id, tier)
+
+    @staticmethod
+    def begin_limit(held: Given) -> dict[str, Any]:
+        """Return what the fields show at first of what a key has been given."""
+        match held:
+            case TierLimit():
+                return {"rate_limit": f"{NAMED}{held.slug}"}
+            case RateLimit():
+                return {
+                    "rate_limit": OWN,
+                    "limit_requests": held.requests,
+                    "limit_window": held.window_seconds,
+                }
+            case None:
+                return {"rate_limit": INHERIT}
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        for name in ("limit_requests", "limit_window"):
+            if cleaned.get("rate_limit") != OWN:
+                # Out of sight and of no consequence, whatever was typed there.
+                self.errors.pop(name, None)
+            elif cleaned.get(name) is None and name not in self.errors:
+                self.add_error(name, "A limit of its own needs both figures.")
+        return cleaned
+
+    def chosen_limit(self) -> RateLimit | TierName | None:
+        """Return the limit in the services' terms; of a valid form only."""
+        chosen = self.cleaned_data["rate_limit"]
+        if chosen == OWN:
+            return RateLimit(self.cleaned_data["limit_requests"], self.cleaned_data["limit_window"])
+        return TierName(chosen.removeprefix(NAMED)) if chosen.startswith(NAMED) else None
 
 
 class TokenMixin(forms.Form):

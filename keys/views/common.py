@@ -11,7 +11,7 @@ from django.utils.cache import patch_vary_headers
 
 from keys import access, blast, callers, snippets
 from keys.callers import Caller
-from keys.errors import ExceedsGrant, Forbidden, Invalid, KeysError, NameTaken
+from keys.errors import ExceedsGrant, Forbidden, Invalid, KeyCapReached, KeysError, NameTaken
 from keys.models import ApiKey
 from keys.words import KIND_NAMES
 from orgs.requests import MemberRequest
@@ -33,7 +33,7 @@ def attach(form: forms.Form, error: KeysError) -> None:
         case Invalid():
             for single in error.errors:
                 _add(form, single)
-        case ExceedsGrant() | NameTaken():
+        case ExceedsGrant() | NameTaken() | KeyCapReached():
             _add(form, error)
         case Forbidden():
             raise PermissionDenied(error.detail)
@@ -41,8 +41,18 @@ def attach(form: forms.Form, error: KeysError) -> None:
             raise error
 
 
+_PARTS = {
+    "rate_limit.requests": "limit_requests",
+    "rate_limit.window_seconds": "limit_window",
+    "rate_limit.tier": "rate_limit",
+}
+
+
 def _add(form: forms.Form, error: KeysError) -> None:
     """`allowed_ips[2]` and `tags.team` are places in a field; people count from one."""
+    if error.field in _PARTS:
+        form.add_error(_PARTS[error.field], error.detail)
+        return
     field, _, index = error.field.partition("[")
     field, _, part = field.partition(".")
     place = f"Line {int(index.rstrip(']')) + 1}: " if index else f"{part}: " if part else ""

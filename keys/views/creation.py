@@ -7,7 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from keys import access, clock, services
+from keys import access, clock, plan_page, services
 from keys.callers import Caller
 from keys.errors import KeysError
 from keys.forms.creation import CreationForm, typed
@@ -78,5 +78,6 @@ def _context(form: CreationForm) -> dict[str, Any]:
         "groups": form.scope_groups(),
         "kind_cards": KIND_CARDS,
         "summary": form.summary(),
+        "room": plan_page.room(form.member.organization_id, clock.now()),
         "needs_step_up": wants_break_glass and not form.caller.has_stepped_up,
     }

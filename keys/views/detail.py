@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from audit import access as log
-from keys import access, clock, effective, history, rows, services
+from keys import access, clock, effective, history, limit_words, rows, services
 from keys.errors import Conflict, Forbidden, KeysError, NameTaken
 from keys.forms.detail import DetailsForm, EditForm, LimitsForm, RotationForm, ScopesForm
 from keys.models import ApiKey
@@ -40,6 +40,7 @@ def overview(
         "turns": history.turns(key, now),
         "running": running,
         "timeline": running and history.timeline_of(running, now),
+        "limit": limit_words.of_key(key),
         "creator": history.names_of([key.created_by]).get(key.created_by, key.created_by),
         "revoker": history.names_of([key.revoked_by]).get(key.revoked_by, key.revoked_by),
     }

@@ -1,11 +1,11 @@
-"""The pages of keys under Settings: the organization's rules for its keys, and the scopes in use."""
+"""The pages of keys under Settings: the organization's rules for its keys, the scopes in use, plan and limits."""
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from keys import access, clock, services, usage_of_scopes
+from keys import access, clock, plan_page, services, usage_of_scopes
 from keys.errors import KeysError
 from keys.forms.policies import PolicyForm
 from keys.services.common import policy_of
@@ -40,3 +40,10 @@ def scopes(request: MemberRequest) -> HttpResponse:
     """Show the catalogue, and how many of the running keys that the person sees carry each scope."""
     groups = usage_of_scopes.groups(access.keys(request.member), clock.now())
     return common.answer(request, "keys/scopes.html", {"groups": groups, "place": "orgs"})
+
+
+@require_safe
+def plan(request: MemberRequest) -> HttpResponse:
+    """Show what the organization has bought, and how much of it is spent; nothing can be changed here."""
+    context = {"bought": plan_page.of_member(request.member, clock.now()), "place": "orgs"}
+    return common.answer(request, "keys/plan.html", context)
