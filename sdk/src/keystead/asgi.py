@@ -33,7 +33,7 @@ class KeysteadMiddleware:
     """Lets through to `app` only what presents a key that is good for it.
 
     Args:
-        client: keeps its connections as long as the process lives; made from the environment unless given.
+        client: yours to close; made from the environment unless given, and closed with the application.
         exempt: paths, compared whole, that need no key.
         guard: what is demanded, as `keystead.guard.Guard` takes it: scopes, environment, headers, trusted_proxies …
 
@@ -49,13 +49,17 @@ class KeysteadMiddleware:
         **guard: Any,
     ) -> None:
         self.app = app
+        self._is_clients_owner = client is None
         self._client = client or AsyncKeystead()
         self._exempt = frozenset(exempt)
         self._guard = Guard(**guard)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge the request's key, then call the application or answer in its place."""
-        if scope["type"] == "lifespan" or scope.get("path") in self._exempt:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, self._closing(send) if self._is_clients_owner else send)
+            return
+        if scope.get("path") in self._exempt:
             await self.app(scope, receive, send)
             return
         if scope["type"] not in {"http", "websocket"}:
@@ -65,6 +69,14 @@ class KeysteadMiddleware:
             await _answer(judged, scope, receive, send)
         else:
             await self.app(scope, receive, _with_limits(judged, send))
+
+    def _closing(self, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown"):
+                await self._client.aclose()
+            await send(message)
+
+        return sending
 
 
 async def admit(guard: Guard, client: AsyncKeystead, scope: Scope, route: str = "") -> KeyInfo | Reply:

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.core.signals import setting_changed
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
@@ -29,6 +30,7 @@ from keystead.question import Question
 
 View = TypeVar("View", bound=Callable[..., Any])
 KEY: Final = "keystead"
+SETTING: Final = "KEYSTEAD"
 _QUESTION: Final = "_keystead_question"
 _PUBLIC: Final = "keystead_is_public"
 _OF_CLIENT: Final = {
@@ -56,6 +58,16 @@ def client() -> Keystead:
     return Keystead(**{_OF_CLIENT[name]: value for name, value in known.items() if name in _OF_CLIENT})
 
 
+def _renew(*, setting: str, **_: Any) -> None:
+    """Make another client when a test changes the settings."""
+    if setting == SETTING and client.cache_info().currsize:
+        client().close()
+        client.cache_clear()
+
+
+setting_changed.connect(_renew)
+
+
 def require_scopes(*scopes: str, **guard: Any) -> Callable[[View], View]:
     """Decorate a view, `def` or `async def`, that only a key with these scopes may call.
 
@@ -65,13 +77,12 @@ def require_scopes(*scopes: str, **guard: Any) -> Callable[[View], View]:
     """
 
     def decorate(view: View) -> View:
-        made: list[Guard] = []
+        wanted = scopes[0] if len(scopes) == 1 else scopes
+        # What is wrong here is said now, not at the first request; the settings can't be read yet.
+        Guard(wanted, **guard)
 
         def admit(request: HttpRequest) -> KeyInfo | Reply:
-            if not made:
-                wanted = scopes[0] if len(scopes) == 1 else scopes
-                made.append(Guard(wanted, **{**_common(_settings()), **guard}))
-            return _admit(made[0], request)
+            return _admit(Guard(wanted, **{**_common(_settings()), **guard}), request)
 
         if inspect.iscoroutinefunction(view):
 
@@ -173,7 +184,7 @@ def _limited(key: KeyInfo, response: HttpResponseBase) -> HttpResponseBase:
 
 def _settings() -> Mapping[str, Any]:
     """Return the settings, of which a name that is misspelt must not leave a view open."""
-    known: Mapping[str, Any] = getattr(settings, "KEYSTEAD", {})
+    known: Mapping[str, Any] = getattr(settings, SETTING, {})
     unknown = set(known) - {*_OF_CLIENT, *_OF_BOTH, *_OF_MIDDLEWARE}
     if unknown:
         raise ConfigurationError(f"KEYSTEAD has no {', '.join(sorted(unknown))}.")
