@@ -189,8 +189,9 @@ def _of_body(error: HttpError) -> Problem:
 
 
 def _of_fields(error: ValidationError) -> Problem:
-    """Return what ninja found wrong; it puts the source and the argument before each place."""
-    return of_fields([{**found, "loc": found["loc"][2:]} for found in error.errors[:MAX_ERRORS]])
+    """Return what ninja found wrong; before each place it puts the source and, but for a query's, the argument."""
+    places = [found["loc"][2:] or found["loc"][1:] for found in error.errors[:MAX_ERRORS]]
+    return of_fields([{**found, "loc": place} for found, place in zip(error.errors, places, strict=False)])
 
 
 def of_fields(found: Sequence[Mapping[str, Any]]) -> Problem:
