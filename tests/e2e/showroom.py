@@ -10,7 +10,7 @@ from orgs import services as orgs_services
 from orgs import tenancy
 from orgs.models import Invitation, Organization, Project, User
 from orgs.roles import Risk, Role
-from tests import builders, key_builders
+from tests import builders, key_builders, usage_builders
 from tests.e2e import steps
 
 RTL = "مفتاح الإنتاج"
@@ -19,6 +19,26 @@ LONGEST_KEY = "replay-runner-of-the-north-eastern-region-second-shift-for-good"
 SCOPES = tuple(
     f"showroom-{number}:{action}" for number in range(10) for action in ("read", "write", "delete")
 )
+LONG_PATH = "GET /v1/organizations/{organization}/projects/{project}/incidents/{incident}/timeline"
+CALLS = [
+    {
+        "at": usage_builders.ago(hours=number),
+        "calls": 10**number,
+        "code": code,
+        "endpoint": endpoint,
+        "region": region,
+        "ip": "2001:db8:85a3:8d3:1319:8a2e:370:7348",
+        "user_agent": RTL,
+    }
+    for number, (code, endpoint, region) in enumerate(
+        (
+            ("VALID", LONG_PATH, "a-region-of-a-rather-long-name"),
+            ("RATE_LIMITED", "", ""),
+            ("INSUFFICIENT_SCOPE", RTL, "eu-west-1"),
+            ("VALID", "/v1/incidents", "us-east-1"),
+        )
+    )
+]
 RISKS = {"read": Risk.READ, "write": Risk.WRITE, "delete": Risk.ADMIN}
 
 
@@ -118,6 +138,8 @@ def _keys(where: Organization, owner: User, edge: Project) -> dict[str, str]:
         rotation_interval_days=30,
     )
     rotated, revoked, disabled = create("rotated"), create("revoked"), create("disabled")
+    usage_builders.calls(full.key, CALLS)
+    usage_builders.unknown(where, "2001:db8:85a3:800::/56", number=1_000_000)
     key_builders.verify(full.secret, where)
     key_builders.verify(rotated.secret, where)
     with tenancy.within(where.id):

@@ -175,6 +175,21 @@ def test_a_key(page: Page, room: Showroom) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_usage(page: Page, room: Showroom) -> None:
+    steps.sign_in(page, room.owner)
+    _enter(page, room, "empty")
+    wrong = visit(page, "/usage")
+    _enter(page, room, "where")
+    wrong += visit(page, "/usage", f"/keys/{room.full}/usage", narrow=True)
+    wrong += visit(page, "/usage?range=7d&by=endpoint", "/usage?region=nowhere&since=2026-01-01")
+    wrong += visit(page, f"/keys/{room.disabled}/usage", f"/keys/{room.full}/usage?range=1h")
+    page.goto("/usage")
+    page.get_by_text("The same numbers as a table").click()
+    page.locator("#filter-range").click()
+    wrong += look(page)
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_log(page: Page, room: Showroom) -> None:
     steps.sign_in(page, room.owner)
     _enter(page, room, "where")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests import builders, key_builders
+from tests import builders, key_builders, usage_builders
 from tests.e2e import steps
 from tests.e2e.conftest import TIMEOUT_MS, Acme
 from tests.e2e.serving import Server
@@ -137,3 +137,26 @@ def test_the_theme_is_the_systems_and_nothing_is_offered_in_vain(page: Page, acm
     page.get_by_label("Actions for one", exact=True).click()
     for name in ("Copy id", "Select all keys on this page"):
         expect(page.get_by_text(name).or_(page.get_by_label(name)).first).to_be_hidden()
+
+
+def test_usage_is_looked_at_by_links_and_one_form(page: Page, acme: Acme) -> None:
+    key = key_builders.create(acme.where, acme.alice).key
+    usage_builders.calls(key, [{"endpoint": "/v1/places"}, {"at": usage_builders.ago(days=3)}])
+    steps.sign_in(page, acme.alice)
+    page.goto("/usage")
+    expect(page.get_by_role("img", name="Calls in the last 24 hours")).to_be_visible()
+    page.get_by_text("The same numbers as a table").click()
+    expect(page.get_by_role("region", name="Calls in the last 24 hours")).to_be_visible()
+    page.get_by_role("link", name="Endpoint", exact=True).click()
+    page.get_by_role("link", name="/v1/places").click()
+    expect(page).to_have_url(re.compile("endpoint=%2Fv1%2Fplaces"))
+    page.get_by_text("From–to").click()
+    page.get_by_label("From (UTC)").fill("2026-01-01T00:00")
+    page.get_by_label("To (UTC)").fill("2026-01-02T00:00")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("heading", name="No call matches")).to_be_visible()
+    page.get_by_role("link", name="Remove Endpoint").first.click()
+    expect(page).to_have_url(re.compile("since=2026-01-01T00%3A00"))
+    page.goto(f"/keys/{key.id}")
+    page.get_by_label("About this key").get_by_role("link", name="Usage").click()
+    expect(page.get_by_role("heading", name="Latest calls")).to_be_visible()

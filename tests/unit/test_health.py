@@ -5,16 +5,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keys import export
+from keys import export, health
 from keys.health import Badge, badges, idle_since
+from keys.usage import Health
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def marks(*, made=DAY, expires=30 * DAY, used=timedelta()):
+def counted(*, calls=100, refused=0, regions=1, unused=()):
+    """Return what was counted of a key's calls."""
+    return Health(calls=calls, refused=refused, regions=regions, networks=1, unused_scopes=unused)
+
+
+def marks(*, made=DAY, expires=30 * DAY, used=timedelta(), counts=health.NOTHING):
     """Return the badges of a key made and last used so long ago, that expires so far ahead."""
     return badges(
+        counts=counts,
         created_at=NOW - made,
         expires_at=None if expires is None else NOW + expires,
         last_used_at=None if used is None else NOW - used,
@@ -41,6 +48,55 @@ def marks(*, made=DAY, expires=30 * DAY, used=timedelta()):
 )
 def test_marks(key, found):
     assert marks(**key) == found
+
+
+@pytest.mark.parametrize(
+    ("counts", "found"),
+    [
+        (counted(), ()),
+        (counted(refused=20), (Badge.MANY_REFUSALS,)),
+        (counted(refused=19), ()),
+        (counted(calls=200, refused=20), (Badge.MANY_REFUSALS,)),
+        (counted(calls=201, refused=20), ()),
+        (counted(calls=20, refused=20), (Badge.MANY_REFUSALS,)),
+        (counted(regions=2), (Badge.SHARED,)),
+        (counted(unused=("a:read",)), (Badge.UNUSED_SCOPES,)),
+        (counted(calls=5, refused=5, unused=("a:read",)), ()),
+        (counted(calls=0, unused=("a:read",)), ()),
+        (
+            counted(refused=50, regions=3, unused=("a:read",)),
+            (Badge.MANY_REFUSALS, Badge.SHARED, Badge.UNUSED_SCOPES),
+        ),
+    ],
+)
+def test_marks_of_its_calls(counts, found):
+    assert marks(counts=counts) == found
+
+
+@pytest.mark.parametrize("badge", list(Badge))
+def test_every_badge_is_explained(badge):
+    counts = counted(refused=25, regions=3, unused=tuple(f"a-{number}:read" for number in range(7)))
+    mark = health.mark(badge, counts, 93 * DAY)
+    assert mark.words[0].isupper() or mark.words[0].isdigit()
+    assert mark.about.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("badge", "words"),
+    [
+        (Badge.IDLE, "Idle 93 days"),
+        (Badge.MANY_REFUSALS, "25 % refused"),
+        (Badge.SHARED, "3 regions"),
+        (Badge.UNUSED_SCOPES, "1 unused scope"),
+    ],
+)
+def test_badges_in_words(badge, words):
+    assert health.mark(badge, counted(refused=25, regions=3, unused=("a:read",)), 93 * DAY).words == words
+
+
+def test_of_many_unused_scopes_a_few_are_named():
+    counts = counted(unused=tuple(f"a-{number}:read" for number in range(7)))
+    assert "a-4:read and 2 more" in health.mark(Badge.UNUSED_SCOPES, counts, DAY).about
 
 
 def test_idle_counts_from_the_last_use_else_from_the_making():
