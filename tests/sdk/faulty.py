@@ -70,6 +70,11 @@ def refused(code: str, **members: Any) -> Planned:
     return Planned(body={**VERDICT, "valid": False, "code": code, **members})
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a client that hangs up in the middle is what some tests are about."""
+
+
 class FaultyPortal:
     """Answers with what `plan` holds, in order; the last again and again."""
 
@@ -77,7 +82,7 @@ class FaultyPortal:
         self.plan: list[Planned] = [Planned(body=VERDICT)]
         self.received: list[Received] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 

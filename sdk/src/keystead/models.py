@@ -97,6 +97,7 @@ class KeyInfo:
         entitlements: what the organization has bought, feature to boolean or number.
         rate_limit, quota: as this call left them; None where there is none.
         request_id: of the verification.
+        approval: what lets an approval-bound key do this; None where it needs none.
     """
 
     id: str
@@ -118,6 +119,7 @@ class KeyInfo:
     rate_limit: RateLimit | None
     quota: Quota | None
     request_id: str
+    approval: Any = None
 
     def has_scope(self, wanted: str) -> bool:
         """Tell whether the key may do what the scope stands for (KEYS §3).

@@ -397,6 +397,7 @@ class _Known:
     entitlements: Mapping[str, Any] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
     quota: Quota | None = None
+    approval: Any = None
 
 
 @dataclass(frozen=True)
@@ -439,4 +440,5 @@ def _key_info(known: _Known, request_id: str) -> KeyInfo:
         rate_limit=known.rate_limit,
         quota=known.quota,
         request_id=request_id,
+        approval=known.approval,
     )
