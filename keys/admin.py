@@ -1,6 +1,8 @@
 """The scope catalogue and the keys in the admin site: scopes change through services, keys are only shown."""
 
-from typing import override
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, ClassVar, override
 
 from django import forms
 from django.contrib import admin
@@ -10,11 +12,12 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 
 from audit.admin_pages import AnyModelForm, ReadOnlyAdmin, RecordedAdmin, RecordedForm
-from keys import services
-from keys.errors import KeysError
-from keys.models import ApiKey, KeySecret, Scope
+from keys import limit_words, services
+from keys.errors import Invalid, KeysError
+from keys.models import ApiKey, KeySecret, Scope, Tier
 from keys.scopes import validate
 from keys.secret import Kind
+from keys.services.tiers import check_tier
 from orgs.admin import actor
 from orgs.roles import Risk
 
@@ -75,6 +78,57 @@ def _draft(form: AnyModelForm) -> services.ScopeDraft:
     )
 
 
+class TierForm(RecordedForm):
+    """A named limit; an empty quota is none."""
+
+    class Meta:
+        model = Tier
+        fields = ("name", "slug", "description", "requests", "window_seconds", "monthly_quota")
+        help_texts: ClassVar = {
+            "slug": "Requests of the API name it. It stays as it is.",
+            "requests": "How much each key of this tier may spend in any so many seconds. 0: nothing.",
+            "window_seconds": "60 is a minute, 3600 an hour, 86400 a day.",
+            "monthly_quota": "For each key in a calendar month (UTC). Empty: no quota.",
+        }
+
+    def clean(self) -> dict[str, Any]:
+        """Say what is out of bounds at its field, before the database does."""
+        cleaned = super().clean()
+        if not self.errors:
+            try:
+                check_tier(_tier_draft(cleaned))
+            except Invalid as refused:
+                for error in refused.errors:
+                    self.add_error(error.field, error.detail)
+        return cleaned
+
+
+@admin.register(Tier)
+class TierAdmin(RecordedAdmin):
+    form = TierForm
+    refusals = (KeysError,)
+    list_display = ("name", "slug", "requests", "window_seconds", "monthly_quota", "description")
+    fields = TierForm.Meta.fields
+
+    @override
+    def get_readonly_fields(self, request: HttpRequest, obj: Tier | None = None) -> tuple[str, ...]:
+        return () if obj is None else ("slug",)
+
+    @override
+    def create_through_service(self, request: HttpRequest, form: AnyModelForm) -> Model:
+        slug = form.cleaned_data["slug"]
+        return services.create_tier(slug, _tier_draft(form.cleaned_data), actor=actor(request))
+
+    @override
+    def change_through_service(self, request: HttpRequest, stored: Tier, form: AnyModelForm) -> None:
+        services.change_tier(stored, _tier_draft(form.cleaned_data), actor=actor(request))
+
+
+def _tier_draft(cleaned: Mapping[str, Any]) -> services.TierDraft:
+    names = [field.name for field in fields(services.TierDraft)]
+    return services.TierDraft(**{name: cleaned[name] for name in names})
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnlyAdmin):
     list_display = ("name", "id", "organization", "environment", "kind", "state", "expires_at", "created_at")
@@ -82,7 +136,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     search_fields = ("=id", "=name", "=hint", "=organization__slug")
     list_select_related = ("organization", "environment")
     show_full_result_count = False
-    readonly_fields = ("state", "secrets")
+    readonly_fields = ("state", "limit", "secrets")
 
     @override
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
@@ -95,6 +149,10 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def state(self, key: ApiKey) -> str:
         return key.status(timezone.now()).label
+
+    @admin.display(description="rate limit that holds")
+    def limit(self, key: ApiKey) -> str:
+        return limit_words.of_key(key)
 
     @admin.display(description="secrets")
     def secrets(self, key: ApiKey) -> str:

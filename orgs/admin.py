@@ -18,6 +18,7 @@ from django.utils.html import format_html
 from audit.actors import Actor
 from audit.admin_pages import AnyModelForm, ReadOnlyAdmin, RecordedAdmin, RecordedForm
 from orgs import middleware, services
+from orgs.admin_terms import OverridesForm, PlanForm
 from orgs.errors import Invalid, OrgsError
 from orgs.models import Membership, Organization, Plan, User
 from orgs.roles import Role
@@ -99,7 +100,7 @@ class OrganizationAdmin(ServiceAdmin):
     list_filter = ("plan", ("suspended_at", admin.EmptyFieldListFilter))
     search_fields = ("name", "slug", "id")
     list_select_related = ("plan",)
-    readonly_fields = ("id", "is_operator", "suspended_at", "created_at", "owners", "ledger")
+    readonly_fields = ("id", "is_operator", "suspended_at", "created_at", "agreed", "owners", "ledger")
     actions = ("suspend", "resume")
 
     @override
@@ -119,8 +120,10 @@ class OrganizationAdmin(ServiceAdmin):
     @override
     def get_urls(self) -> list[URLPattern]:
         page = self.admin_site.admin_view(self.owner_page)
+        terms = self.admin_site.admin_view(self.terms_page)
         return [
             path("<str:organization_id>/owner/", page, name="orgs_organization_owner"),
+            path("<str:organization_id>/terms/", terms, name="orgs_organization_terms"),
             *super().get_urls(),
         ]
 
@@ -146,6 +149,26 @@ class OrganizationAdmin(ServiceAdmin):
                 return redirect("admin:orgs_organization_change", quote(organization.pk))
         return self.ask(request, organization, form, "Appoint an owner", "They may do everything in it.")
 
+    @admin.display(description="agreed beside the plan")
+    def agreed(self, organization: Organization) -> str:
+        names = ", ".join(sorted(organization.overrides)).replace("_", " ") or "nothing"
+        url = reverse("admin:orgs_organization_terms", args=[organization.pk])
+        return format_html('{} · <a href="{}">{}</a>', names, url, "Agree to other terms")
+
+    def terms_page(self, request: HttpRequest, organization_id: str) -> HttpResponse:
+        """Agree with one organization to something else than its plan says."""
+        organization = self.get_object(request, organization_id)
+        if organization is None:
+            raise Http404
+        posted = request.POST if request.method == "POST" else None
+        form = OverridesForm(posted, organization)
+        if not form.is_valid():
+            words = "It counts from the next call on, and the organization reads of it in its security log."
+            return self.ask(request, organization, form, "Agree to other terms", words)
+        services.change_overrides(organization, form.wanted(), actor=actor(request))
+        self.message_user(request, f"The terms of {organization} are agreed.")
+        return redirect("admin:orgs_organization_change", quote(organization.pk))
+
     @admin.display(description="ledger")
     def ledger(self, organization: Organization) -> str:
         url = reverse("admin:ledger", args=[organization.pk])
@@ -162,20 +185,31 @@ class OrganizationAdmin(ServiceAdmin):
 
 @admin.register(Plan)
 class PlanAdmin(ServiceAdmin):
-    list_display = ("name", "slug", "description")
-    fields = ("name", "slug", "description")
+    form = PlanForm
+    list_display = ("name", "slug", "rate_limit", "monthly_quota", "key_cap", "description")
+    fields = PlanForm.Meta.fields
 
     @override
     def get_readonly_fields(self, request: HttpRequest, obj: Plan | None = None) -> tuple[str, ...]:
         return () if obj is None else ("slug",)
 
+    @admin.display(description="rate limit of each key")
+    def rate_limit(self, plan: Plan) -> str:
+        return str(plan.terms.rate_limit or "none")
+
     @override
     def create_through_service(self, request: HttpRequest, form: AnyModelForm) -> Model:
-        return services.create_plan(**form.cleaned_data, actor=actor(request))
+        return services.create_plan(**_wanted(form), slug=form.cleaned_data["slug"], actor=actor(request))
 
     @override
     def change_through_service(self, request: HttpRequest, stored: Plan, form: AnyModelForm) -> None:
-        services.change_plan(stored, **form.cleaned_data, actor=actor(request))
+        services.change_plan(stored, **_wanted(form), actor=actor(request))
+
+
+def _wanted(form: AnyModelForm) -> dict[str, Any]:
+    if not isinstance(form, PlanForm):
+        raise TypeError("plans have a form of their own")
+    return form.wanted()
 
 
 class NewUserForm(RecordedForm):

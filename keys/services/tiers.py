@@ -45,7 +45,7 @@ def create_tier(slug: str, draft: TierDraft, *, actor: Actor) -> Tier:
     """
     if re.fullmatch(SLUG, slug) is None:
         raise Invalid("1 to 63 lower-case letters, digits and hyphens.", field="slug")
-    _check(draft)
+    check_tier(draft)
     with ledger.recording(tenancy.operator_id(), actor) as entry:
         tier, is_new = Tier.objects.get_or_create(slug=slug, defaults=asdict(draft))
         if not is_new:
@@ -60,7 +60,7 @@ def change_tier(tier: Tier, draft: TierDraft, *, actor: Actor) -> bool:
     Raises:
         Invalid, InvalidMany: a limit out of bounds (field names of `TierDraft`).
     """
-    _check(draft)
+    check_tier(draft)
     with ledger.recording(tenancy.operator_id(), actor) as entry:
         stored = Tier.objects.select_for_update().get(pk=tier.pk)
         columns = {name: value for name, value in asdict(draft).items() if getattr(stored, name) != value}
@@ -73,7 +73,12 @@ def change_tier(tier: Tier, draft: TierDraft, *, actor: Actor) -> bool:
     return bool(columns)
 
 
-def _check(draft: TierDraft) -> None:
+def check_tier(draft: TierDraft) -> None:
+    """Pass a tier whose every figure is within its bounds.
+
+    Raises:
+        InvalidMany: field names of `TierDraft`.
+    """
     limit = RateLimit(draft.requests, draft.window_seconds)
     errors = [
         Invalid(error.detail, field=_FIELDS.get(error.field, error.field))

@@ -16,12 +16,14 @@ from audit.admin_pages import ReadOnlyAdmin, RecordedAdmin
 from audit.models import Entry
 from keys import peppers
 from keys.callers import of_member
-from keys.models import Scope
+from keys.models import Scope, Tier
 from keys.secret import Kind
 from keys.services import Created, Draft, create_key
 from orgs import services, tenancy
 from orgs.models import Membership, Organization, Plan, User
 from orgs.roles import Role
+from orgs.terms import RateLimit, Terms
+from tests import limit_builders
 from tests.builders import (
     OPERATOR,
     PASSWORD,
@@ -37,6 +39,12 @@ from tests.builders import (
 
 SIGN_INS = ("/login", "/admin/login/?next=")
 NEW_PASSWORD = "a-staple-of-another-kind"
+PLAN_TERMS = Terms(
+    rate_limit=RateLimit(600, 60),
+    monthly_quota=1_000_000,
+    key_cap=50,
+    entitlements={"bulk_export": True, "seats": 25, "share": 0.5},
+)
 # What a request may leave behind beside an entry: its session, counters of limits, and Django's own diary.
 UNRECORDED = ("orgs_session", "orgs_counter", "django_admin_log", "django_content_type")
 
@@ -117,7 +125,7 @@ def patterns(found: list[URLPattern | URLResolver]) -> Iterator[str]:
 
 
 READ_ONLY = ("orgs_membership", "keys_apikey")
-WRITTEN = ("orgs_organization", "orgs_plan", "orgs_user", "keys_scope")
+WRITTEN = ("orgs_organization", "orgs_plan", "orgs_user", "keys_scope", "keys_tier")
 PAGES = ("changelist", "add", "history", "delete", "change")
 # Every URL of the site has a row here or in `test_every_address_is_tested`.
 MODEL_URLS = {f"{model}_{page}" for model in (*READ_ONLY, *WRITTEN) for page in PAGES}
@@ -136,6 +144,7 @@ OTHER_URLS = {
     "ledger_entry",
     "orgs_user_password",
     "orgs_organization_owner",
+    "orgs_organization_terms",
 }
 
 
@@ -149,6 +158,7 @@ def addresses(cast: Cast) -> list[str]:
         "orgs_user": cast.alice.pk,
         "orgs_membership": membership.pk,
         "keys_scope": "keys:read",
+        "keys_tier": limit_builders.tier().slug,
         "keys_apikey": "key_unknown",
     }
     found = [reverse(f"admin:{model}_{page}") for model in objects for page in ("changelist", "add")]
@@ -161,6 +171,8 @@ def addresses(cast: Cast) -> list[str]:
     found += [
         reverse("admin:app_list", args=["orgs"]),
         reverse("admin:orgs_user_password", args=[cast.alice.pk]),
+        reverse("admin:orgs_organization_owner", args=[cast.acme.pk]),
+        reverse("admin:orgs_organization_terms", args=[cast.acme.pk]),
     ]
     found += [
         reverse("admin:ledger", args=[cast.acme.pk]),
@@ -296,6 +308,77 @@ class TestEveryMutation:
         self.gains(cast, address, {**form, "description": "Others"}, (cast.operator_id, "plan.changed"))
         assert Plan.objects.get(slug=slug).description == "Others"
 
+    def test_a_plan_with_all_its_terms(self, cast: Cast) -> None:
+        slug = unique("plan")
+        form = {
+            "name": slug,
+            "slug": slug,
+            "rate_limit_requests": "600",
+            "rate_limit_window_seconds": "60",
+            "monthly_quota": "1000000",
+            "key_cap": "50",
+            "entitlements": '{"bulk_export": true, "seats": 25, "share": 0.5}',
+            "usage_retention_days": "30",
+        }
+        self.gains(cast, reverse("admin:orgs_plan_add"), form, (cast.operator_id, "plan.created"))
+        stored = Plan.objects.get(pk=slug)
+        assert (stored.terms, stored.usage_retention_days) == (PLAN_TERMS, 30)
+        address = reverse("admin:orgs_plan_change", args=[slug])
+        shown = cast.client.get(address).context["adminform"].form
+        same = {name: shown[name].value() for name in shown.fields}
+        self.gains(cast, address, same)
+        assert '"seats": 25,' in cast.client.get(address).content.decode().replace("&quot;", '"')
+        bare = {"name": slug}
+        self.gains(cast, address, bare, (cast.operator_id, "plan.changed"))
+        stored.refresh_from_db()
+        assert (stored.terms, stored.usage_retention_days) == (Terms(), 30)
+
+    def test_terms_agreed_with_one_organization(self, cast: Cast) -> None:
+        address = reverse("admin:orgs_organization_terms", args=[cast.acme.pk])
+        own = {
+            "rate_limit": "own",
+            "rate_limit_requests": "5",
+            "rate_limit_window_seconds": "60",
+            "monthly_quota_is": "none",
+            "monthly_quota": "17",
+            "key_cap_is": "plan",
+            "entitlements": '{"seats": 50, "sso": null}',
+        }
+        self.gains(cast, address, own, (cast.acme.id, "organization.changed"))
+        with tenancy.within(cast.acme.id):
+            cast.acme.refresh_from_db()
+        assert cast.acme.overrides == {
+            "rate_limit": {"requests": 5, "window_seconds": 60},
+            "monthly_quota": None,
+            "entitlements": {"seats": 50, "sso": None},
+        }
+        form = cast.client.get(address).context["form"]
+        again = {name: form[name].value() for name in form.fields}
+        assert again["monthly_quota_is"] == "none"
+        self.gains(cast, address, {name: value for name, value in again.items() if value is not None})
+        page = cast.client.get(reverse("admin:orgs_organization_change", args=[quote(cast.acme.pk)]))
+        assert "entitlements, monthly quota, rate limit" in page.content.decode()
+        nothing = {"rate_limit": "plan", "monthly_quota_is": "plan", "key_cap_is": "plan"}
+        self.gains(cast, address, nothing, (cast.acme.id, "organization.changed"))
+        with tenancy.within(cast.acme.id):
+            cast.acme.refresh_from_db()
+        assert cast.acme.overrides == {}
+
+    def test_tier_created_and_changed(self, cast: Cast) -> None:
+        slug = unique("tier")
+        form = {"name": "Gold", "slug": slug, "requests": "500", "window_seconds": "60", "monthly_quota": "9"}
+        self.gains(cast, reverse("admin:keys_tier_add"), form, (cast.operator_id, "tier.created"))
+        address = reverse("admin:keys_tier_change", args=[slug])
+        self.gains(cast, address, form)
+        changed = {**form, "slug": "another", "requests": "600", "monthly_quota": ""}
+        self.gains(cast, address, changed, (cast.operator_id, "tier.changed"))
+        tier = Tier.objects.get(pk=slug)
+        assert (tier.rate_limit, tier.monthly_quota) == (RateLimit(600, 60), None)
+        assert (
+            cast.client.post(reverse("admin:keys_tier_delete", args=[slug]), {"post": "yes"}).status_code
+            == 403
+        )
+
     def test_scope_created_and_changed(self, cast: Cast) -> None:
         name = f"{unique('thing')}:read"
         form = {"name": name, "description": "See", "kinds": ["control_plane"], "risk": "read"}
@@ -368,8 +451,9 @@ class TestNothingElseWrites:
         with tenancy.within(cast.acme.id):
             membership = Membership.objects.get(organization=cast.acme)
         selected = {"_selected_action": [cast.acme.pk, cast.alice.pk, membership.pk], "post": "yes"}
+        every = addresses(cast)
         before = fingerprint()
-        for address in addresses(cast):
+        for address in every:
             for form in (
                 {"post": "yes"},
                 {"action": "delete_selected", **selected},
@@ -438,6 +522,53 @@ class TestErrorsAtTheForm:
         self.refused(cast, reverse("admin:keys_scope_add"), form, "already exists")
         form = {"name": "some:thing", "risk": "read"}
         self.refused(cast, reverse("admin:keys_scope_add"), form, "required")
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"rate_limit_requests": "5"}, "A limit needs both"),
+            ({"rate_limit_requests": "5", "rate_limit_window_seconds": "0"}, "A whole number from 1 to"),
+            ({"rate_limit_requests": "-5", "rate_limit_window_seconds": "60"}, "greater than or equal to 0"),
+            ({"monthly_quota": "9999999999999999"}, "A whole number from 0 to 1,000,000,000,000,000."),
+            ({"key_cap": "x"}, "Enter a whole number."),
+            ({"usage_retention_days": "3651"}, "1 to 3,650 days."),
+            ({"entitlements": "{"}, "Enter a valid JSON."),
+            ({"entitlements": "[]"}, "Write an object"),
+            ({"entitlements": '{"seats": "many"}'}, "seats: true, false, or a number"),
+            ({"entitlements": '{"seats": NaN}'}, "seats: true, false, or a number"),
+            ({"entitlements": '{"Seats!": 1}'}, "Entitlement 1: a name is"),
+        ],
+    )
+    def test_terms_of_a_plan(self, cast: Cast, wrong: dict[str, object], words: str) -> None:
+        form = {"name": "Name", "slug": unique("plan"), **wrong}
+        self.refused(cast, reverse("admin:orgs_plan_add"), form, words)
+        answer = cast.client.post(reverse("admin:orgs_plan_add"), form)
+        assert "Constraint" not in answer.content.decode()
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"rate_limit": "own"}, "Its own needs a number."),
+            ({"key_cap_is": "own", "key_cap": "-1"}, "A whole number from 0 to"),
+            ({"monthly_quota_is": "more"}, "Select a valid choice"),
+            ({"entitlements": '{"seats": []}'}, "seats: true, false, or a number"),
+            ({"rate_limit": ""}, "required"),
+        ],
+    )
+    def test_agreed_terms(self, cast: Cast, wrong: dict[str, object], words: str) -> None:
+        form = {"rate_limit": "plan", "monthly_quota_is": "plan", "key_cap_is": "plan", **wrong}
+        address = reverse("admin:orgs_organization_terms", args=[cast.acme.pk])
+        self.refused(cast, address, form, words)
+        assert cast.client.get(reverse("admin:orgs_organization_terms", args=["org_none"])).status_code == 404
+
+    def test_tier(self, cast: Cast) -> None:
+        address = reverse("admin:keys_tier_add")
+        form = {"name": "Gold", "slug": unique("tier"), "requests": "5", "window_seconds": "0"}
+        self.refused(cast, address, form, "A whole number from 1 to")
+        self.refused(cast, address, {**form, "window_seconds": "", "monthly_quota": "-1"}, "required")
+        taken = {**form, "window_seconds": "60", "slug": limit_builders.tier().slug}
+        self.refused(cast, address, taken, "already exists")
+        self.refused(cast, address, {**form, "window_seconds": "60", "slug": "Gold_1"}, "lower-case letters")
 
     def test_bytes_that_no_entry_holds(self, cast: Cast) -> None:
         form = {"name": "Name", "slug": unique("plan"), "description": "😀" * 900}
