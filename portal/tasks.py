@@ -1,14 +1,13 @@
 """What the worker does for the whole installation: jobs that a killed worker left, old jobs, sessions, counters."""
 
-import contextlib
 from typing import Final
 
 from django.db import connection
 from django.utils import timezone
 from procrastinate import JobContext
 from procrastinate.contrib.django import app
-from procrastinate.exceptions import AlreadyEnqueued
-from procrastinate.jobs import Job, Status
+from procrastinate.exceptions import UniqueViolation
+from procrastinate.jobs import Status
 
 from orgs.models.session import Session
 
@@ -25,9 +24,9 @@ async def take_up_stalled_jobs(context: JobContext, timestamp: int) -> None:  # 
     for job in await manager.get_stalled_jobs(seconds_since_heartbeat=DEAD_AFTER_SECONDS):
         try:
             await manager.retry_job(job)
-        except AlreadyEnqueued:
+        except UniqueViolation:
             # One like it waits already.
-            await _drop(context, job)
+            await manager.finish_job(job, status=Status.FAILED, delete_job=True)
 
 
 @app.periodic(cron="47 3 * * *")
@@ -46,8 +45,3 @@ def sweep_sessions(timestamp: int) -> None:  # noqa: ARG001
     Session.objects.filter(expire_date__lt=timezone.now()).delete()
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM orgs_counter WHERE expires < now()")
-
-
-async def _drop(context: JobContext, job: Job) -> None:
-    with contextlib.suppress(LookupError):
-        await context.app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)

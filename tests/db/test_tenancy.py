@@ -86,6 +86,17 @@ class TestPolicies:
             others = {name: roles for name, (_, roles, *_) in found.items() if name not in THREE}
             assert all(roles == ["keystead_verify"] for roles in others.values()), name
 
+    def test_the_queue_holds_no_tenants_rows(self):
+        """Jobs name what they are about by ids alone: the queue's tables are the worker's, and of no organization."""
+        tables = rows(
+            "SELECT relname::text FROM pg_class WHERE relname LIKE 'procrastinate%%' AND relkind = 'r'"
+        )
+        columns = rows(
+            "SELECT column_name::text FROM information_schema.columns WHERE table_name LIKE 'procrastinate%%'"
+        )
+        assert ("procrastinate_jobs",) in tables
+        assert not {"organization_id", "secret", "key_id"} & {name for (name,) in columns}
+
     def test_policies_for_everybody_do_not_exist(self):
         assert rows("SELECT policyname FROM pg_policies WHERE 'public' = ANY (roles::text[])") == []
 
@@ -109,9 +120,24 @@ class TestReading:
 
     def test_no_table_at_all_shows_a_stranger_anything(self, cast):
         with tenancy.within(builders.new_id("org")):
-            for name, *_ in tenant_tables():
-                if name != "audit_head":
+            for name, *_, is_partition in tenant_tables():
+                if name != "audit_head" and not is_partition:
                     assert rows(f"SELECT count(*) FROM {connection.ops.quote_name(name)}") == [(0,)], name
+
+    def test_a_partition_shows_nobody_anything(self, cast):
+        """Its parent's policies don't hold on it: it is read through the parent alone."""
+        partitions = [name for name, *_, is_partition in tenant_tables() if is_partition]
+        assert "keys_call_default" in partitions
+        assert len(partitions) > 14
+        for name in partitions:
+            with (
+                pytest.raises(ProgrammingError, match="permission denied"),
+                tenancy.within(cast.acme.id),
+            ):
+                rows(f"SELECT FROM {connection.ops.quote_name(name)}")
+            assert {policy: roles for policy, (_, roles, *_) in policies(name).items()} == {
+                "owner": ["keystead_owner"]
+            }
 
     def test_everywhere_shows_all(self, cast):
         with tenancy.everywhere(tenancy.Reason.COMMAND):
