@@ -55,7 +55,7 @@ class Hearing:
             started = monotonic()
             try:
                 refused = self._listen()
-            except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be kept, and listening goes on
+            except Exception as error:
                 refused = None
                 log.debug("the portal's stream broke off: %s", type(error).__name__)
             finally:
@@ -77,24 +77,24 @@ class Hearing:
             if response.status_code != httpx.codes.OK:
                 return self._refused(response)
             portals_time = _latest(response.headers.get("date"))
+            is_ready = False
             for name, data in events(response.iter_raw()):
                 if self._stopping.is_set():
                     break
-                self._take(name, data, portals_time, asked_at)
+                if name == "ready":
+                    is_ready = True
+                    self._kept.begin(portals_time, asked_at)
+                elif is_ready:
+                    self._take(name, data)
         return None
 
-    def _take(self, name: str, data: str, portals_time: float | None, asked_at: float) -> None:
-        kept = self._kept
-        if name == "ready":
-            kept.begin(portals_time, asked_at)
-            return
+    def _take(self, name: str, data: str) -> None:
+        self._kept.alive()
         if name in {"key", "organization"} and data:
-            kept.narrow(data)
+            self._kept.narrow(data)
         elif name != "ping":
             # `everything`, or what a newer portal says: better too much than too little.
-            kept.narrow_all()
-        if kept.is_live:
-            kept.alive()
+            self._kept.narrow_all()
 
     @staticmethod
     def _refused(response: httpx.Response) -> float | None:

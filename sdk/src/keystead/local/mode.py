@@ -11,6 +11,7 @@ from typing import Final
 from weakref import WeakSet, finalize
 
 from keystead.errors import ConfigurationError
+from keystead.local import reporting
 from keystead.local.hearing import Hearing
 from keystead.local.kept import Kept, Mark
 from keystead.local.reporting import CLOSING_SECONDS, Reporting
@@ -69,7 +70,6 @@ class _Parts:
             self._is_started = True
         self.hearing.start()
         self.reporting.start()
-        _running.add(self)
 
     def stop(self) -> None:
         """Keep nothing any more, and let the threads end: the one at once, the other when all is reported."""
@@ -89,11 +89,13 @@ class _Parts:
 class LocalMode:
     """Verdicts kept in this process. Any number of threads and event loops may use it, and both sides of a fork."""
 
+    _is_started: bool
+
     def __init__(self, settings: Settings, options: LocalOptions) -> None:
         self._settings = settings
         self._options = options
         self._is_closed = False
-        self._renew()
+        self._begin(_Parts(settings, options))
         _modes.add(self)
 
     def validate(self, question: Question) -> Verdict | None:
@@ -109,8 +111,6 @@ class LocalMode:
         if not self._is_started:
             self._parts.start()
             self._is_started = True
-        if self._uses.are_many:
-            self._parts.reporting.wake()
         return self._kept.mark()
 
     def learn(self, mark: object, question: Question, verdict: Verdict) -> None:
@@ -127,39 +127,31 @@ class LocalMode:
         except RuntimeError:
             self._parts.join()
 
-    def _renew(self) -> None:
-        parts = _Parts(self._settings, self._options)
+    def begin_anew(self) -> None:
+        """Begin anew in a forked child: it has no threads, another's connection, and locks in whatever state."""
+        self._forgotten.detach()
+        self._begin(_Parts(self._settings, self._options))
         if self._is_closed:
-            parts.stop()
+            self._parts.stop()
+
+    def _begin(self, parts: _Parts) -> None:
         self._parts = parts
         self._kept = parts.kept
         self._uses = parts.uses
         self._is_started = False
-        finalize(self, parts.stop).atexit = False
+        self._forgotten = finalize(self, parts.stop)
+        self._forgotten.atexit = False
 
 
-_modes: WeakSet[LocalMode] = WeakSet()
-_running: set[_Parts] = set()
+_modes: Final[WeakSet[LocalMode]] = WeakSet()
 
 
-def _begin_anew() -> None:
-    """After a fork the child has no threads, another's connection, and locks in whatever state: it begins anew.
-
-    What the parent has counted, the parent reports.
-    """
-    _running.clear()
+def _after_fork() -> None:
+    reporting.forget_all()
     for mode in list(_modes):
-        mode._renew()  # noqa: SLF001 - its own module's
-
-
-def _report_all() -> None:
-    """At the interpreter's end, report what clients have left that nobody closed."""
-    for parts in list(_running):
-        parts.stop()
-    for parts in list(_running):
-        parts.join()
+        mode.begin_anew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
-atexit.register(_report_all)
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(reporting.report_all)

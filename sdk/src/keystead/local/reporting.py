@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from threading import Event, Lock, Thread
-from time import monotonic, time
+from threading import Event, Thread
+from time import monotonic, sleep, time
 from typing import Any, Final
 
 from keystead.calls import Call, Repeat
-from keystead.errors import ApiError, KeysteadError
+from keystead.errors import ApiError
 from keystead.local.uses import Batch, Uses
 from keystead.settings import Settings
 from keystead.transport import Transport
@@ -18,6 +18,7 @@ EVERY_SECONDS: Final = 1.0
 LONGEST_WAIT_SECONDS: Final = 30.0
 ATTEMPT_SECONDS: Final = 2.0
 CLOSING_SECONDS: Final = 4.0
+AGAIN_SECONDS: Final = 0.2
 # The portal counts a name once for as long as it keeps it; older ones are given up rather than counted twice.
 MAX_AGE_SECONDS: Final = 12 * 3_600
 # What the portal will never take; the rest may be taken later.
@@ -34,25 +35,19 @@ class Reporting:
         self._transport = Transport(
             replace(settings, timeout=min(settings.timeout, ATTEMPT_SECONDS), retries=0)
         )
-        self._wake = Event()
-        self._is_stopping = False
-        self._sending = Lock()
+        self._stopping = Event()
         self._batch: Batch | None = None
         self._lost = 0
         self._thread = Thread(target=self._run, name="keystead-reporting", daemon=True)
 
     def start(self) -> None:
         """Begin to report."""
+        _running.add(self)
         self._thread.start()
-
-    def wake(self) -> None:
-        """Report now: there is enough."""
-        self._wake.set()
 
     def stop(self) -> None:
         """Report what is left, and end."""
-        self._is_stopping = True
-        self._wake.set()
+        self._stopping.set()
 
     def join(self, seconds: float) -> None:
         """Wait for the end."""
@@ -60,16 +55,15 @@ class Reporting:
 
     def _run(self) -> None:
         wait = EVERY_SECONDS
-        while not self._is_stopping:
-            self._wake.wait(wait)
-            self._wake.clear()
+        while not self._stopping.wait(wait):
             wait = EVERY_SECONDS if self._report() else min(wait * 2, LONGEST_WAIT_SECONDS)
         deadline = monotonic() + CLOSING_SECONDS
         while not self._report() and monotonic() < deadline:
-            self._wake.wait(0.2)
+            sleep(AGAIN_SECONDS)
         if self._batch is not None:
             log.warning("uses of kept verdicts could not be reported to the portal")
         self._transport.close()
+        _running.discard(self)
 
     def _report(self) -> bool:
         """Send all there is; return whether the portal took it."""
@@ -94,7 +88,8 @@ class Reporting:
             if error.status not in _HOPELESS:
                 return False
             log.warning("the portal refused a report of uses (%s): they are lost", error.status)
-        except KeysteadError:
+        except Exception as error:  # Whatever it is: the next attempt may do.
+            log.debug("uses of kept verdicts can't be reported now: %s", type(error).__name__)
             return False
         return True
 
@@ -102,6 +97,23 @@ class Reporting:
         if self._uses.lost > self._lost:
             log.warning("%s uses of kept verdicts were too many to report", self._uses.lost - self._lost)
             self._lost = self._uses.lost
+
+
+_running: Final[set[Reporting]] = set()
+
+
+def report_all() -> None:
+    """At the interpreter's end, report what clients have left that nobody closed."""
+    left = list(_running)
+    for reporting in left:
+        reporting.stop()
+    for reporting in left:
+        reporting.join(CLOSING_SECONDS + 1)
+
+
+def forget_all() -> None:
+    """In a forked child: what the parent counted, the parent reports."""
+    _running.clear()
 
 
 def _nothing(_data: Any) -> None:

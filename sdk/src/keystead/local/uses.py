@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_ITEMS: Final = 500
 # Below what the portal takes as a body.
 MAX_BYTES: Final = 200_000
-# Of different uses that wait: above the first they lose their details, above the second they are lost, and that is told.
+# Of different uses that wait: above the first they lose their details, above the second they are lost, which is told.
 MAX_DETAILED: Final = 10_000
 MAX_WAITING: Final = 20_000
 MAX_VARIANTS: Final = 64
@@ -91,11 +91,6 @@ class Uses:
             use.calls += 1
             use.cost += question[9]
 
-    @property
-    def are_many(self) -> bool:
-        """Whether there are enough for a batch."""
-        return len(self._counted) >= MAX_ITEMS
-
     def batch(self) -> Batch | None:
         """Take the next batch; None: nothing is left."""
         self._gather()
@@ -114,10 +109,10 @@ class Uses:
         like = Like(
             entry.info.id,
             entry.info.secret_version,
-            question.endpoint,
-            question.region,
+            _fitting(question.endpoint, 256),
+            _fitting(question.region, 64),
             entry.ip,
-            question.user_agent,
+            _fitting(question.user_agent, 256),
         )
         use = Use(like)
         with self._lock:
@@ -148,6 +143,11 @@ class Uses:
             self._waiting[like, minute] = [at, calls, cost]
         else:
             self.lost += calls
+
+
+def _fitting(text: str | None, limit: int) -> str | None:
+    """Return text as the portal takes it, cut to `limit` bytes: what it refused would take a whole batch with it."""
+    return text and text.replace("\0", "").encode(errors="ignore")[:limit].decode(errors="ignore")
 
 
 def _items(like: Like, at: float, calls: float, cost: float) -> Iterator[dict[str, Any]]:
