@@ -352,6 +352,13 @@ def test_every_call_says_who_makes_it(faulty):
     assert faulty.received[0].body == {"secret": RAW, "cost": 1}
 
 
+def test_no_proxy_reads_a_key_that_is_not_encrypted(faulty, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, unreachable())
+    with a_client(faulty) as client:
+        assert client.keys.verify(RAW)
+
+
 def test_a_closed_client_sends_nothing(faulty):
     client = a_client(faulty)
     client.close()

@@ -293,7 +293,7 @@ def _show_made(options: argparse.Namespace, made: CreatedKey) -> int:
         del values["shown"]
         sys.stdout.write(_json({**values, "secret": secret}) + "\n")
         return VALID
-    sys.stderr.write(f"{made.key.id} {plain(made.key.name)}: its secret is shown this once.\n")
+    sys.stderr.write(f"{plain(made.key.id)} {plain(made.key.name)}: its secret is shown this once.\n")
     sys.stdout.write(f"{secret}\n")
     return VALID
 

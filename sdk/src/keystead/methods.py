@@ -144,5 +144,6 @@ def _like(operation: Callable[..., Any], method: Callable[..., R], judge: Any = 
     method.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[self, *signature.parameters.values()], return_annotation=returned
     )
+    method.__name__ = operation.__name__
     method.__doc__ = operation.__doc__ if judge is None else f"{operation.__doc__}\n{judge.__doc__}"
     return method

@@ -32,6 +32,11 @@ class _Attempts:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
+    def options(self) -> dict[str, Any]:
+        # Under plain http a proxy of the environment would read the key.
+        is_encrypted = self.settings.base_url.startswith("https:")
+        return {"headers": self.settings.headers(), "limits": _LIMITS, "trust_env": is_encrypted}
+
     def request(self, http: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> httpx.Request:
         return http.build_request(
             call.method,
@@ -104,7 +109,7 @@ class Transport:
                 raise Unavailable("This client is closed.")
             if self._http is None or self._process != os.getpid():
                 self._process = os.getpid()
-                self._http = httpx.Client(headers=self._attempts.settings.headers(), limits=_LIMITS)
+                self._http = httpx.Client(**self._attempts.options())
             return self._http
 
 
@@ -162,7 +167,7 @@ class AsyncTransport:
         loop = asyncio.get_running_loop()
         http = self._pools.get(loop)
         if http is None:
-            http = httpx.AsyncClient(headers=self._attempts.settings.headers(), limits=_LIMITS)
+            http = httpx.AsyncClient(**self._attempts.options())
             self._pools[loop] = http
         return http
 
