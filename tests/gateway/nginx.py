@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator
@@ -62,6 +63,7 @@ class Gateway:
     """A running nginx."""
 
     port: int
+    api: int
     folder: Path
 
     def get(self, path: str = "/incidents", *, key: str | None = None, **headers: str) -> Answer:
@@ -73,16 +75,28 @@ class Gateway:
 
     def send(self, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> Answer:
         """Send a request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        with contextlib.closing(connection):
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, found, response.read())
+        return _send(self.port, method, path, headers, body)
 
     def reached(self) -> list[dict[str, Any]]:
         """Return what has reached the API so far, as it saw it."""
-        return [json.loads(line) for line in (self.folder / "reached").read_text().splitlines()]
+        # It writes its log after its answers; past a request that we send there ourselves, the log is complete.
+        mark = f"/mark-{secrets.token_hex(8)}"
+        _send(self.api, "GET", mark, {})
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            seen = [json.loads(line) for line in (self.folder / "reached").read_text().splitlines()]
+            if any(each["uri"] == mark for each in seen):
+                return [each for each in seen if not each["uri"].startswith("/mark-")]
+        raise RuntimeError("the API does not log")
+
+
+def _send(port: int, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, found, response.read())
 
 
 @contextlib.contextmanager
@@ -91,14 +105,14 @@ def gateway(folder: Path, keystead: str, verifier: str) -> Iterator[Gateway]:
     folder.mkdir(parents=True)
     (folder / "static").mkdir()
     (folder / "static" / "incidents").write_text("all quiet\n")
-    secret = folder / "keystead-verifier.conf"
-    secret.touch(mode=0o600)
-    secret.write_text(f'proxy_set_header Authorization "Bearer {verifier}";\n')
-    found = Gateway(serving._free_port(), folder)
+    credential = folder / "keystead-verifier.conf"
+    credential.touch(mode=0o600)
+    credential.write_text(f'proxy_set_header Authorization "Bearer {verifier}";\n')
+    found = Gateway(serving._free_port(), serving._free_port(), folder)
     text = CONFIGURATION.format(
         folder=folder,
         keystead=urlsplit(keystead).netloc,
-        api=serving._free_port(),
+        api=found.api,
         port=found.port,
         shipped=SHIPPED,
     )
