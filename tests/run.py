@@ -11,10 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from tests import browser, cluster
+from tests import browser, cluster, debian
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER_TESTS = "tests/e2e"
+# What else tests start for themselves.
+PROGRAMS = ("nginx",)
 MOST_WORKERS = 4
 
 
@@ -26,9 +28,10 @@ def main(arguments: Sequence[str]) -> int:
         if arguments:
             return pytest(*arguments)
         os.environ[browser.VARIABLE] = browser.ensure()
+        debian.ensure(*PROGRAMS)
         cluster.lay_out()
         return all_of_them()
-    except browser.NoBrowserError as error:
+    except (browser.NoBrowserError, debian.MissingError) as error:
         print(f"test: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
