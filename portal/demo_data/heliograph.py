@@ -11,6 +11,7 @@ from portal.demo_data.keyspecs import Fate, KeySpec
 SLUG: Final = "heliograph"
 NAME: Final = "Heliograph Analytics"
 PLAN: Final = "enterprise"
+AGREED: Final[Mapping[str, object]] = {}
 COUNT: Final = 2000
 ENVIRONMENTS: Final = (("staging", "Staging", "live"), ("sandbox", "Sandbox", "test"))
 PROJECTS: Final = (("Pipelines", ""), ("Streaming", "Pipelines"), ("Dashboards", ""), ("Research", ""))

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from keys import rotation
 from keys.callers import Caller
 from keys.models import ApiKey
-from keys.policy import ABSENT, Requested
+from keys.policy import ABSENT, Requested, TierName
 from keys.secret import Kind
 from keys.services import Created, Draft, Owner, create_key, disable_key, revoke_key, rotate_key
 from orgs.models import Environment, Project, User
+from orgs.terms import RateLimit
 from portal.demo_data.ageing import Use, as_of
 
 
@@ -48,6 +49,7 @@ class KeySpec:
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     allowed_ips: Sequence[str] = ()
+    limit: RateLimit | TierName | None = None
     interval: int | None = None
     used_hours: float | None = None
     used_ip: str = "203.0.113.17"
@@ -87,6 +89,7 @@ def make_key(spec: KeySpec, place: Place, now: datetime) -> Made:
         tags=spec.tags,
         allowed_ips=spec.allowed_ips or None,
         expires=_expires(spec, day),
+        rate_limit=spec.limit,
         rotation_interval_days=spec.interval,
     )
     with as_of(day):

@@ -19,10 +19,10 @@ from portal.demo_data import ageing, heliograph, northline, people, quiet
 from portal.demo_data.catalogue import add_scopes
 from portal.demo_data.keyspecs import KeySpec, Made, Place, make_key
 from portal.demo_data.people import SignIn
+from portal.demo_data.plans import add_plans
 
 MAKER: Final = Actor.system("demo")
 CUSTOMERS: Final = (northline, heliograph, quiet)
-PLANS: Final = (("growth", "Growth", "For teams that grow."), ("enterprise", "Enterprise", "Everything."))
 PROGRESS_EVERY: Final = 500
 YEAR: Final = timedelta(days=365)
 OFFICE: Final = "203.0.113.17"
@@ -54,7 +54,7 @@ def make(base_url: str, write: Callable[[Document], None], tell: Callable[[str],
     with tenancy.everywhere(tenancy.Reason.COMMAND), ledger.recording(tenancy.operator_id(), MAKER):
         demo = Demo(clock.now(), tell)
         add_scopes(actor=MAKER)
-        _add_plans()
+        add_plans(actor=MAKER)
         verify_key = _make_operator(demo)
         for customer in CUSTOMERS:
             _make_customer(demo, customer)
@@ -91,12 +91,6 @@ def has_customers() -> bool:
         return Organization.objects.filter(is_operator=False).exists()
 
 
-def _add_plans() -> None:
-    for slug, name, description in PLANS:
-        if not Plan.objects.filter(pk=slug).exists():
-            services.create_plan(name, actor=MAKER, slug=slug, description=description)
-
-
 def _make_operator(demo: Demo) -> str:
     """Name the operator, give it people, and return the key of its back end. Secret."""
     operator = Organization.objects.get(is_operator=True)
@@ -123,6 +117,7 @@ def _make_customer(demo: Demo, customer: ModuleType) -> None:
     organization = services.create_organization(
         customer.NAME, actor=MAKER, slug=customer.SLUG, plan=Plan.objects.get(pk=customer.PLAN), owner=owner
     )
+    services.change_overrides(organization, customer.AGREED, actor=MAKER)
     with tenancy.within(organization.id):
         place = _furnish(demo, customer, organization, owner)
         admin_key = _api_key(demo, organization, owner, "admin", _every_scope())
@@ -202,5 +197,5 @@ def _use_now(made: Iterable[Made]) -> None:
     """Let a service ask for the keys that are in use at this moment."""
     for each in made:
         if each.key.name in northline.USED_NOW:
-            asked = verification.Ask(ip=OFFICE)
-    verification.ask(verification.Call(verifier=None, presented=verification.credential(each.secret), ask=asked))
+            presented, ask = verification.credential(each.secret), verification.Ask(ip=OFFICE)
+            verification.ask(verification.Call(verifier=None, presented=presented, ask=ask))

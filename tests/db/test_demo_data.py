@@ -236,6 +236,33 @@ class TestTheKeys:
         assert made.rows("SELECT count(*) FROM keys_keyuse WHERE last_used_at IS NOT NULL")[0][0] > 1500
 
 
+class TestThePlans:
+    def test_three_and_one_without_limits(self, made: Made) -> None:
+        found = made.rows(
+            "SELECT slug, rate_limit_requests, monthly_quota, key_cap FROM orgs_plan WHERE slug = ANY (%s)"
+            " ORDER BY slug",
+            ["free", "growth", "enterprise", "standard"],
+        )
+        assert [row[0] for row in found] == ["enterprise", "free", "growth", "standard"]
+        assert found[3] == ("standard", None, None, None)
+        assert None not in found[1] + found[2]
+
+    def test_one_organization_has_more_than_its_plan(self, made: Made) -> None:
+        agreed = dict(made.rows("SELECT slug, overrides FROM orgs_organization WHERE NOT is_operator"))
+        assert set(agreed["northline"]) == {"rate_limit", "key_cap", "entitlements"}
+        assert agreed["heliograph"] == agreed["quiet-harbor"] == {}
+
+    def test_keys_with_a_tier_and_with_a_limit_of_their_own(self, made: Made) -> None:
+        found = made.rows(
+            "SELECT name, tier_id, rate_limit_requests, rate_limit_window_seconds FROM keys_apikey"
+            " WHERE tier_id IS NOT NULL OR rate_limit_requests IS NOT NULL ORDER BY name"
+        )
+        assert found == [
+            ("metrics-gateway", "high-volume", None, None),
+            ("partner-portal", None, 600, 60),
+        ]
+
+
 class TestTheLedger:
     def test_everything_is_told(self, made: Made) -> None:
         for table, condition, act in (
@@ -248,8 +275,11 @@ class TestTheLedger:
             ("orgs_project", "parent_id IS NOT NULL", "project.created"),
             ("orgs_organization", "NOT is_operator", "organization.created"),
             ("keys_scope", "NOT is_builtin", "scope.created"),
+            ("keys_tier", "true", "tier.created"),
+            ("orgs_organization", "overrides <> '{}' OR is_operator", "organization.changed"),
         ):
-            column = {"keys_scope": "name", "keys_rotation": "key_id"}.get(table, "id")
+            columns = {"keys_scope": "name", "keys_rotation": "key_id", "keys_tier": "slug"}
+            column = columns.get(table, "id")
             rows = sorted(made.rows(f"SELECT {column} FROM {table} WHERE {condition}"))
             assert rows == sorted(made.rows("SELECT target FROM audit_entry WHERE act = %s", act)), (
                 table,

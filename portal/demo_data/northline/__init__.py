@@ -1,5 +1,6 @@
 """The first customer: a network-operations team, with keys in every state there is."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from portal.demo_data.keyspecs import KeySpec
@@ -9,6 +10,12 @@ from portal.demo_data.northline.working import WORKING
 SLUG: Final = "northline"
 NAME: Final = "Northline NOC"
 PLAN: Final = "growth"
+# More than the plan: it was a customer before there were plans.
+AGREED: Final[Mapping[str, object]] = {
+    "rate_limit": {"requests": 600_000, "window_seconds": 60},
+    "key_cap": None,
+    "entitlements": {"seats": 40, "replay": True},
+}
 ENVIRONMENTS: Final = (("staging", "Staging", "live"), ("lab", "Lab", "test"))
 # Name, and the name of what it lies below; "" is the root.
 PROJECTS: Final = (

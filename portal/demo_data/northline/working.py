@@ -2,8 +2,11 @@
 
 from typing import Final
 
+from keys.policy import TierName
 from keys.secret import Kind
+from orgs.terms import RateLimit
 from portal.demo_data.keyspecs import Fate, KeySpec
+from portal.demo_data.plans import HIGH_VOLUME
 
 _IN, _CP, _SV = Kind.INGESTION, Kind.CONTROL_PLANE, Kind.SERVICE
 _OFFICE: Final = ("203.0.113.0/24", "2001:db8:40::/48")
@@ -237,6 +240,7 @@ WORKING: Final = (
     ),
     KeySpec(
         name="metrics-gateway",
+        limit=TierName(HIGH_VOLUME),
         kind=_IN,
         scopes=["metrics:write"],
         age_days=120,
@@ -286,6 +290,7 @@ WORKING: Final = (
     ),
     KeySpec(
         name="partner-portal",
+        limit=RateLimit(600, 60),
         kind=_CP,
         scopes=["circuits:read"],
         age_days=110,
