@@ -11,6 +11,7 @@ from typing import Any, Final
 from psycopg import AsyncConnection
 
 from keys.limits import Meter, Spend, Window
+from keys.verification import arrays
 from keys.verification.records import Known
 
 LOCK: Final = """
@@ -27,7 +28,7 @@ SELECT organization_id, NULL, NULL, NULL, NULL, period, spent, clock_timestamp()
 """
 # The first call of an organization with a quota. A row that appears between this and the lock is as good.
 OPEN: Final = """
-INSERT INTO keys_organizationspend (organization_id) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING
+INSERT INTO keys_organizationspend (organization_id) SELECT unnest(%s) ON CONFLICT DO NOTHING
 """
 # One statement: keys in order of id, so that two groups never wait for each other. What is NULL stays as it is.
 RECORD: Final = """
@@ -141,7 +142,7 @@ async def _locked(
     connection: AsyncConnection[Any], keys: Sequence[str], organizations: Sequence[str]
 ) -> list[Any]:
     cursor = connection.cursor(binary=True)
-    await cursor.execute(LOCK.encode(), (list(keys), list(organizations)), prepare=True)
+    await cursor.execute(LOCK.encode(), (arrays.texts(keys), arrays.texts(organizations)), prepare=True)
     return await cursor.fetchall()
 
 
@@ -153,57 +154,74 @@ async def write(connection: AsyncConnection[Any], evidence: Evidence, meter: Met
     if meter is not None and meter.moved_organizations:
         moved = sorted(meter.moved_organizations)
         spends = [meter.organizations[id_] for id_ in moved]
-        periods, spent = [spend.period for spend in spends], [spend.spent for spend in spends]
-        await connection.execute(SPEND.encode(), (moved, periods, spent), prepare=True)
+        columns = (
+            arrays.texts(moved),
+            arrays.ints([spend.period for spend in spends]),
+            arrays.big_ints([spend.spent for spend in spends]),
+        )
+        await connection.execute(SPEND.encode(), columns, prepare=True)
     for (key_id, version), (old, new, pepper) in sorted(evidence.digests.items()):
         await connection.execute(RENEW.encode(), (new, pepper, key_id, version, old))
 
 
-def _record(evidence: Evidence, meter: Meter | None) -> list[Any]:
+def _record(evidence: Evidence, meter: Meter | None) -> list[arrays.Column]:
     """Return the columns of `RECORD`: of keys, of secrets, of calls."""
-    moved = meter.moved_keys if meter is not None else frozenset()
-    touched = sorted({*evidence.keys, *moved})
+    touched = sorted({*evidence.keys, *meter.moved_keys} if meter is not None else evidence.keys)
     uses = [evidence.keys.get(key_id, _UNUSED) for key_id in touched]
-    windows = [meter.windows[id_] if meter is not None and id_ in moved else None for id_ in touched]
-    spends = [meter.tiers[id_] if meter is not None and id_ in moved else None for id_ in touched]
-    calls = evidence.calls
+    ids = arrays.texts(touched)
+    secrets, calls = evidence.secrets, evidence.calls
+    rows = [call.known.row for call in calls]
     return [
-        touched,
-        touched,
-        [at for at, _ in uses],
-        [ip for _, ip in uses],
-        [window and window.seconds for window in windows],
-        [window and window.start for window in windows],
-        [window and window.current for window in windows],
-        [window and window.previous for window in windows],
-        [spend and spend.period for spend in spends],
-        [spend and spend.spent for spend in spends],
-        [key_id for key_id, _ in evidence.secrets],
-        [version for _, version in evidence.secrets],
-        list(evidence.secrets.values()),
-        [call.at for call in calls],
-        [call.known.row.organization_id for call in calls],
-        [call.known.row.key_id for call in calls],
-        [call.known.row.version for call in calls],
-        [call.code for call in calls],
-        [call.endpoint for call in calls],
-        [call.region for call in calls],
-        [call.ip for call in calls],
-        [call.user_agent for call in calls],
-        [call.request_id for call in calls],
-        [call.cost for call in calls],
-        [json.dumps(call.trace) if call.trace else None for call in calls],
-        [call.verifier_id for call in calls],
+        ids,
+        ids,
+        arrays.times([at for at, _ in uses]),
+        arrays.texts([ip for _, ip in uses]),
+        *_counters(touched, meter),
+        arrays.texts([key_id for key_id, _ in secrets]),
+        arrays.ints([version for _, version in secrets]),
+        arrays.times(list(secrets.values())),
+        arrays.times([call.at for call in calls]),
+        arrays.texts([row.organization_id for row in rows]),
+        arrays.texts([row.key_id for row in rows]),
+        arrays.ints([row.version for row in rows]),
+        arrays.texts([call.code for call in calls]),
+        arrays.texts([call.endpoint for call in calls]),
+        arrays.texts([call.region for call in calls]),
+        arrays.texts([call.ip for call in calls]),
+        arrays.texts([call.user_agent for call in calls]),
+        arrays.texts([call.request_id for call in calls]),
+        arrays.ints([call.cost for call in calls]),
+        arrays.texts([json.dumps(call.trace) if call.trace else None for call in calls]),
+        arrays.texts([call.verifier_id for call in calls]),
     ]
 
 
 _UNUSED: Final = (None, None)
 
 
+def _counters(touched: Sequence[str], meter: Meter | None) -> list[arrays.Column]:
+    """Return the counters of each key that was touched, NULL where they have not moved."""
+    nothing: list[None] = [None] * len(touched)
+    if meter is None or not meter.moved_keys:
+        small, large = arrays.ints(nothing), arrays.big_ints(nothing)
+        return [small, large, large, large, small, large]
+    moved = meter.moved_keys
+    windows = [meter.windows[id_] if id_ in moved else None for id_ in touched]
+    spends = [meter.tiers[id_] if id_ in moved else None for id_ in touched]
+    return [
+        arrays.ints([window and window.seconds for window in windows]),
+        arrays.big_ints([window and window.start for window in windows]),
+        arrays.big_ints([window and window.current for window in windows]),
+        arrays.big_ints([window and window.previous for window in windows]),
+        arrays.ints([spend and spend.period for spend in spends]),
+        arrays.big_ints([spend and spend.spent for spend in spends]),
+    ]
+
+
 def _scopes(evidence: Evidence) -> list[Any]:
     return [
-        [key_id for key_id, _ in evidence.scopes],
-        [scope for _, scope in evidence.scopes],
-        [organization_id for organization_id, _ in evidence.scopes.values()],
+        arrays.texts([key_id for key_id, _ in evidence.scopes]),
+        arrays.texts([scope for _, scope in evidence.scopes]),
+        arrays.texts([organization_id for organization_id, _ in evidence.scopes.values()]),
         [day for _, day in evidence.scopes.values()],
     ]

@@ -5,7 +5,8 @@ fetches and counts. Runs on a login of its own, which reads every organization's
 of use, counters, and a digest under a newer pepper. Source: spec KEYS §7, DESIGN decision 5.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, date, timedelta
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from keys import peppers, verdict
 from keys.limits import Bounds, Meter
 from keys.scopes import Layers, holds
 from keys.verdict import Code
-from keys.verification import counting, records
+from keys.verification import arrays, counting, records
 from keys.verification.asking import Answer, Ask, Call, Credential, Judged, Own
 from keys.verification.batcher import Batcher
 from keys.verification.counting import Evidence, Recorded
@@ -63,14 +64,16 @@ class Engine:
         return await self._batcher.submit(call)
 
     async def _connect(self) -> AsyncConnection[Any]:
-        return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, options=SETTINGS)
+        connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, options=SETTINGS)
+        arrays.register(connection)
+        return connection
 
     async def _serve(self, connection: AsyncConnection[Any], calls: Sequence[Call]) -> Sequence[Answer]:
         group = Group(calls, await self._read(connection, calls), self._noted)
         group.decide()
         keys, organizations = group.to_lock()
         if keys:
-            async with connection.transaction():
+            async with _whole(connection):
                 meter = await counting.lock(connection, keys, organizations)
                 group.finish(meter)
                 await counting.write(connection, group.evidence, meter)
@@ -94,8 +97,24 @@ class Engine:
         if evidence.is_one_statement:
             await counting.write(connection, evidence, None)
         elif not evidence.is_empty:
-            async with connection.transaction():
+            async with _whole(connection):
                 await counting.write(connection, evidence, None)
+
+
+@asynccontextmanager
+async def _whole(connection: AsyncConnection[Any]) -> AsyncIterator[None]:
+    """Run a transaction in a pipeline, which waits for the database only where an answer is read.
+
+    Where anything fails, the connection ends and the transaction with it; the next group opens another.
+    """
+    try:
+        async with connection.pipeline():
+            await connection.execute(b"BEGIN")
+            yield
+            await connection.execute(b"COMMIT")
+    except BaseException:
+        await connection.close()
+        raise
 
 
 class Noted:

@@ -17,9 +17,11 @@ from keys import limits, verdict
 from keys.policy.limits import Source, effective_limit
 from keys.scopes import Risks
 from keys.secret import Mode
+from keys.verification import arrays
 from orgs.roles import Risk, Role, ceiling, highest
 from orgs.terms import Entitlement, RateLimit, Terms, effective
 
+CATALOGUE: Final = "SELECT string_agg(name || ' ' || risk, E'\\n' ORDER BY name) FROM keys_scope"
 # By position, because the rows are read with the columns' order alone. A project's path holds the ids from the root.
 RECORDS: Final = """
 SELECT d.n, s.version, s.expires_at, s.accepted_until, s.pepper_version,
@@ -35,8 +37,8 @@ SELECT d.n, s.version, s.expires_at, s.accepted_until, s.pepper_version,
            (SELECT array_agg(m.role) FROM orgs_membership m
              WHERE m.organization_id = k.organization_id AND m.user_id = k.owner_user_id
                AND (m.project_id IS NULL OR m.project_id = ANY (string_to_array(trim('/' FROM p.path), '/')))) END,
-       use.last_used_at, clock_timestamp()
-  FROM unnest(%s::bytea[]) WITH ORDINALITY AS d (digest, n)
+       use.last_used_at, clock_timestamp(), CASE WHEN d.n = 1 THEN (CATALOGUE) END
+  FROM unnest(%s) WITH ORDINALITY AS d (digest, n)
   JOIN keys_keysecret s ON s.digest = d.digest
   JOIN keys_apikey k ON k.id = s.key_id
   JOIN keys_keyuse use ON use.key_id = k.id
@@ -46,8 +48,7 @@ SELECT d.n, s.version, s.expires_at, s.accepted_until, s.pepper_version,
   JOIN orgs_project p ON p.id = k.project_id
   LEFT JOIN orgs_user u ON u.id = k.owner_user_id
   LEFT JOIN keys_tier t ON t.slug = k.tier_id
-"""
-CATALOGUE: Final = "SELECT string_agg(name || ' ' || risk, E'\\n' ORDER BY name) FROM keys_scope"
+""".replace("CATALOGUE", CATALOGUE)
 PROJECTS: Final = """
 SELECT p.id, p.organization_id, p.path,
        (SELECT jsonb_agg(a.scopes)::text FROM orgs_project a
@@ -103,6 +104,8 @@ class Row(NamedTuple):
     roles: list[str] | None
     last_used_at: datetime | None
     now: datetime
+    # Of the first digest's row alone, to be sent once.
+    catalogue: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +142,14 @@ async def read(connection: AsyncConnection[Any], digests: Sequence[bytes], proje
         digests: of the presented secrets and of the verifiers' own.
         projects: ids that verifiers named, unknown ones among them perhaps.
     """
-    catalogue = await _all(connection, CATALOGUE, ())
-    risks = _risks(catalogue[0][0] or "")
-    rows = await _all(connection, RECORDS, (digests,))
-    named = await _all(connection, PROJECTS, (projects,)) if projects else []
+    rows = [Row._make(values) for values in await _all(connection, RECORDS, (arrays.blobs(digests),))]
+    catalogue = next((row.catalogue for row in rows if row.place == 1), None)
+    if rows and catalogue is None:
+        catalogue = (await _all(connection, CATALOGUE, ()))[0][0]
+    risks = _risks(catalogue or "")
+    named = await _all(connection, PROJECTS, (arrays.texts(projects),)) if projects else []
     return Truth(
-        {digests[values[0] - 1]: _known(Row._make(values), risks) for values in rows},
+        {digests[row.place - 1]: _known(row, risks) for row in rows},
         {values[0]: _requested(*values[1:]) for values in named},
     )
 
