@@ -327,14 +327,15 @@ BEGIN
     RETURN gone;
 END $$;
 
--- Delete what else is past keeping: roll-ups (minutes after 7 days, hours after 400, all by the plan; but the days of
--- the running month stay, which the month's figures are), unknown calls, reported batches, idempotency records.
+-- Delete what else is past keeping: roll-ups (minutes after 7 days and hours after 400, a little later, so that the first
+-- bucket that may be asked for is whole; all by the plan, but the days of the running month stay, which the month's
+-- figures are), unknown calls, reported batches, idempotency records.
 CREATE FUNCTION usage_retain() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mark CONSTANT xid8 := (SELECT rolled_until FROM public.keys_usagemark);
 BEGIN
-    DELETE FROM public.keys_usage WHERE grain = 'm' AND at < now() - interval '7 days';
-    DELETE FROM public.keys_usage WHERE grain = 'h' AND at < now() - interval '400 days';
+    DELETE FROM public.keys_usage WHERE grain = 'm' AND at < now() - interval '7 days 2 hours';
+    DELETE FROM public.keys_usage WHERE grain = 'h' AND at < now() - interval '402 days';
     DELETE FROM public.keys_usage u USING public.usage_kept() k WHERE u.organization_id = k.organization_id AND u.grain IN ('m', 'h') AND u.at < k.since;
     DELETE FROM public.keys_usage u USING public.usage_kept() k
         WHERE u.organization_id = k.organization_id AND u.grain = 'd' AND u.at < least(k.since - interval '1 day', date_trunc('month', now(), 'UTC'));
