@@ -38,7 +38,7 @@ KEY = KeyInfo(
     quota=None,
     request_id="r",
 )
-VALID = Verdict(True, "VALID", "r", KEY)
+VALID = Verdict(valid=True, code="VALID", request_id="r", key=KEY)
 QUESTION = ask(SECRET, scopes=["a:b"], ip="203.0.113.7")
 
 
@@ -149,8 +149,8 @@ class TestWhatIsKept:
     @pytest.mark.parametrize(
         "verdict",
         [
-            Verdict(False, "REVOKED", "r", KEY),
-            Verdict(False, "NOT_FOUND", "r"),
+            Verdict(valid=False, code="REVOKED", request_id="r", key=KEY),
+            Verdict(valid=False, code="NOT_FOUND", request_id="r"),
             of(rate_limit=RateLimit(10, 9, 60, 1.0)),
             of(rate_limit=RateLimit(0, 0, 60, 1.0)),
             of(quota=Quota(10, 0, NOW)),

@@ -34,7 +34,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "uvicorn", "tests.stream.app:application", "--port", str(self.port)]
+        command = [sys.executable, "-m", "uvicorn", "portal.asgi:application", "--port", str(self.port)]
         options = ["--host", "127.0.0.1", "--no-proxy-headers", "--no-access-log"]
         own = {
             **os.environ,

@@ -70,8 +70,10 @@ class Hearing:
         settings, asked_at = self._settings, monotonic()
         timeout = httpx.Timeout(SILENCE_SECONDS, connect=min(settings.timeout, CONNECT_SECONDS))
         headers = {**settings.headers(), "Accept": "text/event-stream", "Cache-Control": "no-store"}
+        # Under plain http a proxy of the environment would read the key.
+        is_encrypted = settings.base_url.startswith("https:")
         with (
-            httpx.Client(timeout=timeout, headers=headers) as http,
+            httpx.Client(timeout=timeout, headers=headers, trust_env=is_encrypted) as http,
             http.stream("GET", settings.base_url + PATH) as response,
         ):
             if response.status_code != httpx.codes.OK:
