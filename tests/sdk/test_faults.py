@@ -303,6 +303,13 @@ def test_a_list_goes_on_after_a_fault(faulty):
     ]
 
 
+def test_a_list_that_turns_in_a_circle_ends(faulty):
+    faulty.answers(Planned(body={"data": [], "next_cursor": "c1"}))
+    with a_client(faulty) as client, pytest.raises(keystead.UnreadableAnswer):
+        list(client.keys.list())
+    assert len(faulty.received) == 2
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

@@ -153,12 +153,12 @@ def revoke(client: Keystead, options: argparse.Namespace) -> int:
 def usage(client: Keystead, options: argparse.Namespace) -> int:
     """Count calls, of one key or of all."""
     if options.key:
-        of_key = client.usage.of_key(options.key)
+        of_key = client.usage.of_key(options.key, org_id=options.organization)
         _show(options, of_key, _usage_of_key(of_key))
         return VALID
     report = client.usage.get(
-        from_=options.since,
-        to=options.until,
+        since=options.since,
+        until=options.until,
         interval=options.interval,
         group_by=options.group_by,
         org_id=options.organization,
@@ -335,7 +335,7 @@ def _verdict_lines(verdict: Verdict) -> str:
 def _usage_table(report: UsageReport) -> str:
     header = ("GROUP", "FROM", "CALLS", "REFUSED", "COST")
     rows = [
-        (_group(series.group), _moment(point.at, ""), str(point.calls), str(point.refused), str(point.cost))
+        (series.group or "", _moment(point.at, ""), str(point.calls), str(point.refused), str(point.cost))
         for series in report.series
         for point in series.points
     ]
@@ -344,14 +344,10 @@ def _usage_table(report: UsageReport) -> str:
     return aligned(header, rows)
 
 
-def _group(group: Any) -> str:
-    return "" if group is None else group if isinstance(group, str) else json.dumps(group)
-
-
 def _usage_of_key(found: KeyUsage) -> str:
     used = found.last_used
     rows = [
-        ("ERROR RATE", "" if found.error_rate is None else f"{found.error_rate:.2%}"),
+        ("ERROR RATE", f"{found.error_rate:.2%}"),
         ("LAST USED", _moment(used.at if used else None, "never")),
         ("LAST ADDRESS", (used.ip if used else None) or ""),
     ]

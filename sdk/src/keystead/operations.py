@@ -34,6 +34,7 @@ from keystead.usage import KeyUsage, UsageReport
 
 T = TypeVar("T")
 Moment = datetime | str
+OneOrMore = str | Sequence[str]
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
@@ -165,9 +166,15 @@ def list_keys(
 
 
 def next_page(call: Call[Page], page: Page) -> Call[Page] | None:
-    """Return the call for the page after this one, None after the last."""
+    """Return the call for the page after this one, None after the last.
+
+    Raises:
+        UnreadableAnswer: the next page is this one, and so on for ever.
+    """
     if page.next_cursor is None:
         return None
+    if ("cursor", page.next_cursor) in call.parameters:
+        raise UnreadableAnswer("The list does not go on.")
     kept = [(name, value) for name, value in call.parameters if name != "cursor"]
     return replace(call, parameters=[*kept, ("cursor", page.next_cursor)])
 
@@ -278,47 +285,52 @@ def revoke_key(key_id: str, *, reason: str | None = None, note: str | None = Non
 
 def get_usage(
     *,
-    from_: Moment | None = None,
-    to: Moment | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     interval: str | None = None,
     group_by: str | None = None,
-    key: str | None = None,
     org_id: str | None = None,
-    endpoint: str | None = None,
-    region: str | None = None,
-    outcome: str | None = None,
-    environment: str | None = None,
-    project: str | None = None,
+    key: OneOrMore | None = None,
+    endpoint: OneOrMore | None = None,
+    region: OneOrMore | None = None,
+    outcome: OneOrMore | None = None,
+    environment: OneOrMore | None = None,
+    project: OneOrMore | None = None,
 ) -> Call[UsageReport]:
     """Count calls over time.
 
     Args:
-        interval: `minute`, `hour` or `day`.
+        since: the portal's default, a day before `until`, unless given.
+        until: now unless given.
+        interval: `minute`, `hour` or `day`; by the range unless given.
         group_by: `key`, `organization`, `endpoint`, `region`, `outcome`, `environment` or `project`.
         org_id: a customer's; with a key of the operator's organization alone.
+        key, endpoint, region, outcome, environment, project: count these alone; of several, any.
     """
-    parameters = _parameters(
-        to=_moment(to),
-        interval=interval,
-        group_by=group_by,
-        key=key,
-        organization=org_id,
-        endpoint=endpoint,
-        region=region,
-        outcome=outcome,
-        environment=environment,
-        project=project,
-    )
-    return _reading("/v1/usage", UsageReport, [*_parameters(**{"from": _moment(from_)}), *parameters])
+    bounds = {"from": _moment(since), "to": _moment(until)}
+    parameters = _parameters(**bounds, interval=interval, group_by=group_by, organization=org_id)
+    filters = {
+        "key": key,
+        "endpoint": endpoint,
+        "region": region,
+        "outcome": outcome,
+        "environment": environment,
+        "project": project,
+    }
+    parameters += [(name, value) for name, given in filters.items() for value in _several(given)]
+    return _reading("/v1/usage", UsageReport, parameters)
 
 
-def get_usage_of_key(key_id: str) -> Call[KeyUsage]:
+def get_usage_of_key(key_id: str, *, org_id: str | None = None) -> Call[KeyUsage]:
     """Return what a key was used for in the current period, and when last.
+
+    Args:
+        org_id: the customer whose key it is; with a key of the operator's organization alone.
 
     Raises:
         NotFound: there is none that the client may see.
     """
-    return _reading(key_path(key_id, "usage"), KeyUsage)
+    return _reading(key_path(key_id, "usage"), KeyUsage, _parameters(organization=org_id))
 
 
 def check_entitlement(key: str, entitlement: str) -> Call[EntitlementCheck]:
@@ -365,6 +377,10 @@ def _nullable(**members: Any) -> dict[str, Any]:
 
 def _parameters(**members: Any) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in members.items() if value is not None]
+
+
+def _several(given: OneOrMore | None) -> Sequence[str]:
+    return [given] if isinstance(given, str) else given or ()
 
 
 def _moment(value: Any) -> Any:
