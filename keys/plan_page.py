@@ -112,7 +112,7 @@ def _features(terms: Terms, own: dict[str, Entitlement | None]) -> list[Feature]
 def _value(value: Entitlement) -> str:
     if isinstance(value, bool):
         return "Included" if value else "Not included"
-    return f"{value:,}"
+    return f"{int(value):,}" if value == int(value) else f"{value:,}"
 
 
 def _tiers(organization: Organization, now: datetime) -> list[NamedTier]:

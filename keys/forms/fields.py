@@ -184,9 +184,9 @@ class LimitMixin(DependentForm):
     rate_limit = forms.ChoiceField(
         label="Rate limit", widget=forms.RadioSelect, initial=INHERIT, required=False
     )
-    limit_requests = forms.IntegerField(label="How much", required=False, min_value=0, max_value=MAX_REQUESTS)
+    limit_requests = forms.IntegerField(label="At most", required=False, min_value=0, max_value=MAX_REQUESTS)
     limit_window = forms.IntegerField(
-        label="In any so many seconds",
+        label="Window in seconds",
         required=False,
         min_value=1,
         max_value=MAX_WINDOW_SECONDS,

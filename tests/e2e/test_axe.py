@@ -206,7 +206,7 @@ def test_settings(page: Page, room: Showroom) -> None:
         page,
         *(
             f"/settings/{part}"
-            for part in ("organization", "members/invite", "environments", "policies", "scopes")
+            for part in ("organization", "members/invite", "environments", "policies", "scopes", "plan")
         ),
         "/settings/environments/new",
         f"/settings/environments/{room.environment}/rename",
