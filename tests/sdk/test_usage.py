@@ -26,11 +26,10 @@ def counting(server, cast):
 
 def test_a_protected_apps_calls_are_counted(server, counting, presented, portal):
     with serving.asgi(protected(portal.awaited())) as url:
+        headers = bearer(presented.secret, **{"User-Agent": "curl/8"})
         for number in range(3):
-            httpx.get(
-                f"{url}/incidents/{number}", headers=bearer(presented.secret, **{"User-Agent": "curl/8"})
-            )
-        httpx.post(f"{url}/incidents", headers=bearer(presented.secret))
+            httpx.get(f"{url}/incidents/{number}", headers=headers)
+        httpx.post(f"{url}/incidents", headers=headers)
     found = counting.usage.of_key(presented.key.id)
     # The router's own demand was met, the route's was not; that was one call.
     assert found.requests_current_period == 4
