@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from keys.api.times import Time
 from keys.policy.expiry import MAX_DAYS
 from keys.policy.networks import MAX_NETWORKS
+from keys.reported import Used
 from keys.rotation import MAX_GRACE_SECONDS
 from keys.scopes import MAX_QUERY, MAX_SCOPES
 from orgs.terms import MAX_REQUESTS, MAX_WINDOW_SECONDS
@@ -20,6 +21,10 @@ MAX_ID: Final = 32
 MAX_SLUG: Final = 63
 MAX_COST: Final = 1_000_000
 MAX_VERSION: Final = 2_147_483_647
+MAX_USES: Final = 1_000
+# Of one reported item; PostgreSQL's largest integer at most.
+MAX_CALLS: Final = 1_000_000_000
+MAX_COSTS: Final = 2_000_000_000
 # PostgreSQL has no NUL in text; every other bound is `keys.policy`'s.
 _NO_NUL: Final = r"^[^\x00]*$"
 _LATER: Final = "Not available yet."
@@ -270,3 +275,61 @@ class VerifyRequest(Strict):
     cost: int = Field(default=1, ge=0, le=MAX_COST, description="0 looks without spending anything.")
     request_id: Bytes128 | None = None
     trace: Trace | None = None
+
+
+class UsedIn(Strict):
+    """Like calls that kept verdicts answered: how many, and what they cost in all."""
+
+    key: Id
+    secret_version: int = Field(ge=1, le=MAX_VERSION)
+    at: Time = Field(description="Of the first; taken as at most an hour ago.")
+    calls: int = Field(ge=1, le=MAX_CALLS)
+    cost: int = Field(ge=0, le=MAX_COSTS)
+    endpoint: Bytes256 | None = None
+    region: Bytes64 | None = None
+    ip: Address | None = None
+    user_agent: Bytes256 | None = None
+
+
+class UsageReportRequest(Strict):
+    """A batch of uses. Its name makes it count once, however often it is sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "batch": "3f0b7c1e-5a52-4c0e-9a0f-2f6f1f3f9d11",
+                    "calls": [
+                        {
+                            "key": "key_aaaaaaaaaaaaaaaaaaaa",
+                            "secret_version": 1,
+                            "at": "2027-01-31T12:00:00Z",
+                            "calls": 120,
+                            "cost": 120,
+                            "endpoint": "GET /v1/incidents",
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    batch: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$", description="A name that you never use again.")
+    calls: list[UsedIn] = Field(min_length=1, max_length=MAX_USES)
+
+    def uses(self) -> list[Used]:
+        """Return what is to be recorded."""
+        return [
+            Used(
+                key_id=item.key,
+                version=item.secret_version,
+                at=item.at,
+                calls=item.calls,
+                cost=item.cost,
+                endpoint=item.endpoint or "",
+                region=item.region or "",
+                ip=item.ip,
+                user_agent=item.user_agent or "",
+            )
+            for item in self.calls
+        ]

@@ -11,6 +11,7 @@ from audit.requests import client_address, request_id
 from keys import revocations
 from keys.api import problems
 from keys.errors import KeysError
+from keys.gate import reports
 from keys.gate.authorize import authorize
 from keys.gate.messages import JSON, Incoming, Outgoing, of_problem, wrong_method
 from keys.gate.verify import verify
@@ -37,14 +38,21 @@ class Gate:
         """Answer one request, or follow the server's start and end."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
-        elif scope["type"] == "http" and scope["path"] in OPERATIONS:
+        elif (scope["type"] == "http" and scope["path"] in OPERATIONS) or _is(
+            scope, reports.METHOD, reports.PATH
+        ):
             await _serve(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == revocations.PATH and scope["method"] == "GET":
+        elif _is(scope, "GET", revocations.PATH):
             await revocations.revocations(scope, receive, send)
         elif self._pages is not None:
             await self._pages(scope, receive, send)
         elif scope["type"] == "http":
             await _bare(scope, receive, send)
+
+
+def _is(scope: Scope, method: str, path: str) -> bool:
+    """Tell whether it is a request of an address that the pages answer by other methods."""
+    return bool(scope["type"] == "http" and scope["path"] == path and scope["method"] == method)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -96,7 +104,7 @@ _BUG: Final = problems.Problem(
 
 
 async def _answer(scope: Scope, receive: Receive, headers: dict[str, str], id_: str) -> Outgoing:
-    operation, methods = OPERATIONS[scope["path"]]
+    operation, methods = OPERATIONS.get(scope["path"], (reports.report, (reports.METHOD,)))
     peer = scope["client"][0] if scope.get("client") else ""
     trusted = settings.TRUSTED_PROXIES
     forwarded = headers.get("x-forwarded-for", "") if trusted else ""

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from django.utils import timezone
 
@@ -166,6 +167,38 @@ class TestWhoMay:
     def test_reading_usage_has_the_same_address(self, cast, api):
         assert calls.program(cast.acme, cast.alice, ["usage:read"]).get("/usage").status_code == 200
         is_problem(api.get("/usage"), 403, "insufficient_scope")
+
+
+class TestThroughTheGate:
+    """The same where an ASGI server serves: the gate takes the reports, the pages answer the rest of the address."""
+
+    def sent(self, server, secret, body, method="POST"):
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        return httpx.request(method, f"{server.url}/v1/usage", headers=headers, json=body, timeout=10)
+
+    def test_it_is_recorded_once(self, server, verifier, made):
+        body = {"batch": builders.unique("batch"), "calls": [item(made.key)]}
+        answers = [self.sent(server, verifier.secret, body) for _ in range(2)]
+        assert [(answer.status_code, answer.json()) for answer in answers] == [
+            (202, {"accepted": 1}),
+            (202, {"accepted": 0}),
+        ]
+        (kept,) = recorded(made.key)
+        assert (kept.calls, kept.request_id) == (3, answers[0].headers["X-Request-Id"])
+
+    def test_what_is_wrong_with_it(self, cast, server, verifier, made):
+        body = {"batch": "b", "calls": [item(made.key, calls=0)]}
+        reader = calls.key(cast.acme, cast.alice, ["keys:read"])
+        answers = [
+            self.sent(server, secret, body) for secret in ("", "nonsense", reader.secret, verifier.secret)
+        ]
+        assert [answer.status_code for answer in answers] == [401, 401, 403, 422]
+        assert answers[-1].json()["errors"][0]["location"] == "calls[0].calls"
+        assert recorded(made.key) == []
+
+    def test_reading_goes_to_the_pages(self, cast, server):
+        reader = calls.key(cast.acme, cast.alice, ["usage:read"])
+        assert "series" in self.sent(server, reader.secret, None, "GET").json()
 
 
 class TestTheStreamBehindWsgi:
