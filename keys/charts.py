@@ -87,12 +87,10 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Spark:
-    """One small column of a sparkline, in pixels of its own picture; `is_none` where nothing happened."""
+    """The small columns of one key's numbers as two paths: the days with calls, and the dashes of those without."""
 
-    x: float
-    y: float
-    height: float
-    is_none: bool
+    columns: str
+    dashes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +159,22 @@ def parts(values: Sequence[int], size: float) -> tuple[float, ...]:
     return tuple(least + rest * (value / whole) if value else 0.0 for value in values)
 
 
-def sparkline(values: Sequence[int]) -> tuple[Spark, ...]:
-    """Return the small columns of one key's numbers, each 4 pixels wide, 6 apart; a day without calls is a dash."""
+def sparkline(values: Sequence[int]) -> Spark:
+    """Return small columns, each 4 pixels wide, 6 apart; a day without calls is a dash.
+
+    As paths: a list shows so many of them that a shape for each day would be most of its page.
+    """
     top = max(values, default=0) or 1
-    heights = [max(value / top * (SPARK_HEIGHT - 2), LEAST) for value in values]
-    return tuple(
-        Spark(6 * index, SPARK_HEIGHT - height, height, value == 0)
-        for index, (value, height) in enumerate(zip(values, heights, strict=True))
+    drawn = [
+        (
+            value,
+            f"M{6 * index} {SPARK_HEIGHT}v-{max(value / top * (SPARK_HEIGHT - 2), LEAST):.1f}h4V{SPARK_HEIGHT}z",
+        )
+        for index, value in enumerate(values)
+    ]
+    return Spark(
+        columns="".join(path for value, path in drawn if value),
+        dashes="".join(path for value, path in drawn if not value),
     )
 
 

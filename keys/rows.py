@@ -63,7 +63,7 @@ class Row:
     days: Sequence[int] = ()
 
     @property
-    def spark(self) -> tuple[Spark, ...]:
+    def spark(self) -> Spark:
         """The calls of the last 14 days, drawn."""
         return charts.sparkline(self.days)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from keys.charts import Series
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NAMES = ("valid", "limited", "refused")
+DAY_PATH = re.compile(r"M(\d+) 22v-(\d+\.\d)h4V22z")
 NUMBERS = st.integers(0, 10**12)
 TABLES = st.integers(0, 60).flatmap(
     lambda width: st.lists(st.lists(NUMBERS, min_size=width, max_size=width), min_size=1, max_size=3)
@@ -78,11 +80,19 @@ def test_shares_add_up(values, size):
 
 @given(st.lists(NUMBERS, max_size=14))
 def test_a_sparkline_stays_in_its_picture(values):
-    for value, column in zip(values, charts.sparkline(values), strict=True):
-        assert column.y >= 0
-        assert column.height >= charts.LEAST
-        assert math.isclose(column.y + column.height, charts.SPARK_HEIGHT)
-        assert column.is_none == (value == 0)
+    spark = charts.sparkline(values)
+    for path, present in ((spark.columns, True), (spark.dashes, False)):
+        found = [(int(x), float(height)) for x, height in DAY_PATH.findall(path)]
+        assert DAY_PATH.sub("", path) == ""
+        assert [x // 6 for x, _ in found] == [
+            index for index, value in enumerate(values) if bool(value) is present
+        ]
+        assert all(charts.LEAST <= height <= charts.SPARK_HEIGHT - 2 for _, height in found)
+        assert present or all(height == charts.LEAST for _, height in found)
+
+
+def test_the_busiest_day_of_a_sparkline_is_the_highest():
+    assert charts.sparkline([0, 5, 10]).columns == "M6 22v-10.0h4V22zM12 22v-20.0h4V22z"
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=3), NUMBERS)
