@@ -242,7 +242,7 @@ class PlanOut(Answer):
 
 
 class StandingOut(Answer):
-    """Where a key stands with its rate limit; `retry_after_seconds` is 0 unless refused, null where it never would pass."""
+    """Where a key stands with its rate limit; `retry_after_seconds`: 0 unless refused, null where waiting is no use."""
 
     limit: int
     remaining: int
@@ -257,6 +257,14 @@ class QuotaOut(Answer):
     limit: int
     used: int
     period_ends_at: Moment
+
+
+class EntitlementOut(Answer):
+    """Whether a key may use a feature; `value` is null where its organization has not bought it."""
+
+    allowed: bool
+    value: bool | int | float | None
+    plan: PlanOut
 
 
 class VerdictOut(Answer):

@@ -9,7 +9,7 @@ from keys.api.answers import ProblemOut
 from keys.api.problems import CONTENT_TYPE
 
 REF: Final = "#/components"
-_ALWAYS: Final = (400, 401, 422, 503)
+_ALWAYS: Final = (400, 401, 422, 429, 503)
 _WITH_BODY: Final = (413, 415)
 _TEXTS: Final = {
     400: "The request can't be read, or authenticates twice.",
@@ -21,6 +21,7 @@ _TEXTS: Final = {
     413: "The body is too large.",
     415: "The body is no JSON.",
     422: "A value, a field or a parameter is not allowed: see `errors`.",
+    429: "The key has made too many calls: see `Retry-After`.",
     501: "This server can't stream; the ASGI server can.",
     503: "The database is out of reach; nothing was changed.",
 }

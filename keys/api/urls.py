@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from ninja import NinjaAPI
 
-from keys.api import docs, keys, meta, problems, reference, reports, rotation, usage, verify
+from keys.api import docs, entitlements, keys, meta, problems, reference, reports, rotation, usage, verify
 from keys.api.auth import notices
 from keys.api.body import StrictParser
 from keys.api.problems import Problem
@@ -33,7 +33,15 @@ api: Final = NinjaAPI(
     parser=StrictParser(),
 )
 problems.handle_all(api)
-for router in (keys.router, rotation.router, verify.router, usage.router, reports.router, meta.router):
+for router in (
+    keys.router,
+    rotation.router,
+    verify.router,
+    entitlements.router,
+    usage.router,
+    reports.router,
+    meta.router,
+):
     api.add_router("", router)
 
 

@@ -44,7 +44,8 @@ NO_CREDENTIAL: Final = Credential(())
 class Ask:
     """What a verifier wants to know of a presented secret; every field is bounded before it comes here.
 
-    `cost` 0 looks without leaving evidence of use. `endpoint` and what follows are for the record of the call.
+    `cost` 0 looks without leaving evidence of use. `endpoint` and what follows are for the record of the call;
+    `is_recorded` false is for questions that are no verification.
     """
 
     query: Query | None = None
@@ -58,6 +59,7 @@ class Ask:
     user_agent: str = ""
     request_id: str = ""
     trace: Mapping[str, str] = field(default_factory=dict)
+    is_recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

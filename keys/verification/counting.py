@@ -126,7 +126,7 @@ async def lock(connection: AsyncConnection[Any], keys: Sequence[str], organizati
     """Lock the counters of a group, in a transaction that the caller began, and return them as they are now."""
     rows = await _locked(connection, keys, organizations)
     if len(rows) < len(keys) + len(organizations):
-        await connection.execute(OPEN.encode(), (list(organizations),))
+        await connection.execute(OPEN.encode(), (arrays.texts(organizations),))
         rows = await _locked(connection, keys, organizations)
     meter = Meter(max(int(row[7].timestamp() * 1000) for row in rows))
     for id_, seconds, start, current, previous, period, spent, _ in rows:

@@ -176,7 +176,7 @@ class Group:
             found = presented
             if presented is not None and call.ask is not None:
                 found = self._spend(presented, call.ask.cost, meter)
-                if found.known is not None:
+                if found.known is not None and call.ask.is_recorded:
                     self._record(call, found, verifier)
             self.answers.append(Answer(verifier, found))
 
