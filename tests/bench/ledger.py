@@ -76,6 +76,8 @@ def _verification(organization_id: str) -> Iterator[Row]:
     )
     with tenancy.within(organization_id):
         entries = len(builders.entries(organization_id))
+    with psycopg.connect(cluster.cluster().url(dbname=cluster.database()), autocommit=True) as superuser:
+        superuser.execute("VACUUM ANALYZE")
     said = io.StringIO()
     start = time.perf_counter()
     call_command("ledger", "verify", organization=organization_id, stdout=said)
