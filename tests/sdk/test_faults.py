@@ -1,7 +1,9 @@
 """A portal that is down, slow, busy or no portal: what is repeated, what is not, and that nobody gets in on it."""
 
 import asyncio
+import copy
 import os
+import pickle
 import socket
 import threading
 import time
@@ -73,6 +75,20 @@ def test_a_code_to_come_is_an_invalid_key(faulty):
     with a_client(faulty) as client, pytest.raises(keystead.InvalidKey) as caught:
         client.api_keys.validate(RAW)
     assert caught.value.code == "SOMETHING_NEW"
+
+
+def test_what_was_answered_can_not_be_changed(faulty):
+    with a_client(faulty) as client:
+        key = client.api_keys.validate(RAW)
+    for change in (
+        lambda: key.entitlements.update(seats=1_000),
+        lambda: key.entitlements.__setitem__("seats", 1_000),
+        lambda: key.tags.setdefault("team", "noc"),
+        lambda: setattr(key, "scopes", ("incidents:*",)),
+    ):
+        with pytest.raises((TypeError, AttributeError)):
+            change()
+    assert pickle.loads(pickle.dumps(key)) == copy.deepcopy(key) == key  # noqa: S301
 
 
 def test_members_to_come_are_skipped(faulty):

@@ -84,6 +84,7 @@ def test_what_can_be_no_key_is_refused_without_asking(value):
     [
         ([BEARER, BEARER], ""),
         ([("authorization", f"Bearer {RAW}, Bearer {RAW}")], ""),
+        ([("authorization", f"Bearer {RAW}, Basic dTpw")], ""),
         ([BEARER, ("x-api-key", RAW)], ""),
         ([BEARER, ("x-api-key", f"Bearer {RAW}")], ""),
         ([BEARER], "access_token=a"),

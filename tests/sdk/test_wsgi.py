@@ -46,6 +46,13 @@ def test_it_refuses_the_rest(client, presented):
             assert caller.get(path).status_code == 401
 
 
+def test_a_head_is_refused_without_a_body(client):
+    sent = []
+    environ = {"REQUEST_METHOD": "HEAD", "PATH_INFO": "/incidents"}
+    body = b"".join(protected(client)(environ, lambda status, _headers: sent.append(status)))
+    assert (sent, body) == (["401 Unauthorized"], b"")
+
+
 def test_what_the_portal_is_told(faulty):
     faulty.answers(Planned(body={**VERDICT, "rate_limit": LIMIT}))
     with Keystead(faulty.url, KEY) as client:

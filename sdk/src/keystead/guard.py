@@ -321,7 +321,7 @@ def _has_key_in_query(query: str) -> bool:
 
 
 def _tokens(value: str, *, is_bare_allowed: bool) -> list[str]:
-    """Return what a header presents: nothing where its scheme is another one, two where it was sent twice."""
+    """Return what a header presents: nothing where its scheme is another one; more than one is too many."""
     parts = [part.strip() for part in value.split(",")]
     found = []
     for part in parts:
@@ -330,7 +330,8 @@ def _tokens(value: str, *, is_bare_allowed: bool) -> list[str]:
             found.append(rest.strip())
         elif is_bare_allowed and not space:
             found.append(part)
-    return found
+    # A key and something else is as bad as two keys.
+    return parts if found and len(parts) > 1 else found
 
 
 def _normal(text: str) -> str:

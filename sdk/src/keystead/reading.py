@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import cache
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from keystead.errors import UnreadableAnswer
 from keystead.secret import Secret
@@ -34,6 +34,19 @@ def read(kind: type[T], data: Any) -> T:
     else:
         return made
     raise UnreadableAnswer(problem)
+
+
+class ReadOnly(dict[str, Any]):
+    """A mapping that can't be changed: a verdict that is kept is handed to one request after the other."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("What a portal answered can't be changed.")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReadOnly, (dict(self),)
 
 
 class _UnfitError(ValueError):
@@ -63,7 +76,7 @@ def _tuple(reader: Reader) -> Reader:
 
 
 def _mapping(reader: Reader) -> Reader:
-    return lambda value: {str(name): reader(each) for name, each in _of(dict, value).items()}
+    return lambda value: ReadOnly((name, reader(each)) for name, each in _of(dict, value).items())
 
 
 def _dataclass(kind: Any) -> Reader:

@@ -54,7 +54,7 @@ class KeysteadMiddleware:
         judged = self._admit(environ)
         if isinstance(judged, Reply):
             start_response(f"{judged.status} {HTTPStatus(judged.status).phrase}", list(judged.headers))
-            return [judged.body]
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [judged.body]
         environ[KEY] = judged
         return self.app(environ, _with_limits(judged, start_response))
 
