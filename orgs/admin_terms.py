@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from django import forms
 from django.http import QueryDict
@@ -121,13 +121,11 @@ class OverridesForm(forms.Form):
         super().__init__(posted, initial=_initial(organization.overrides))
         plan = told(organization.plan.terms)
         for name in _FIGURES:
-            field = self.fields[_choice(name)]
-            if isinstance(field, forms.ChoiceField):
-                field.choices = [
-                    (AS_PLAN, f"As the plan says: {plan[name]}"),
-                    (OWN, "Its own"),
-                    (NO_LIMIT, "No limit"),
-                ]
+            cast(forms.ChoiceField, self.fields[_choice(name)]).choices = [
+                (AS_PLAN, f"As the plan says: {plan[name]}"),
+                (OWN, "Its own"),
+                (NO_LIMIT, "No limit"),
+            ]
         bought = ", ".join(told_entitlements(organization.plan.entitlements)) or "none"
         self.fields["entitlements"].help_text += f" The plan's: {bought}."
 

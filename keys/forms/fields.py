@@ -210,7 +210,7 @@ class LimitMixin(DependentForm):
                     "limit_requests": held.requests,
                     "limit_window": held.window_seconds,
                 }
-            case None:
+            case _:
                 return {"rate_limit": INHERIT}
 
     def clean(self) -> dict[str, Any]:

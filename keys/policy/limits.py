@@ -68,7 +68,7 @@ def allowance(given: Given, plan: RateLimit | None) -> Allowance:
             return Allowance(given.rate_limit, given.monthly_quota)
         case RateLimit():
             return Allowance(given, None)
-        case None:
+        case _:
             return Allowance(plan, None)
 
 
@@ -84,7 +84,7 @@ def told(given: Given | TierName) -> str:
             return f"tier {given.slug}"
         case RateLimit():
             return str(given)
-        case None:
+        case _:
             return "as the plan says"
 
 
