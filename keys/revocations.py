@@ -166,7 +166,7 @@ class Hub:
 
     async def close(self) -> None:
         """End every stream and stop listening."""
-        self._close_all()
+        self.close_streams()
         task, self._task = self._task, None
         self._listening.clear()
         if task is not None:
@@ -175,10 +175,7 @@ class Hub:
                 await task
 
     def close_streams(self) -> None:
-        """End every stream, as a server does that is about to stop: it would wait for them else."""
-        self._close_all()
-
-    def _close_all(self) -> None:
+        """End every stream; their clients come again."""
         for subscriber in self._subscribers:
             subscriber.close()
 
@@ -234,7 +231,7 @@ class Hub:
             self._lost_at = now
         self._tell([EVERYTHING])
         if now - self._lost_at > LOST_SECONDS:
-            self._close_all()
+            self.close_streams()
 
 
 _hubs: Final[dict[asyncio.AbstractEventLoop, Hub]] = {}
@@ -255,6 +252,13 @@ async def stop() -> None:
     found = _hubs.pop(asyncio.get_running_loop(), None)
     if found is not None:
         await found.close()
+
+
+def end_streams() -> None:
+    """End every stream of this process, from a signal's handler or any thread: a server that stops waits for them."""
+    for loop, found in list(_hubs.items()):
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(found.close_streams)
 
 
 async def _connect() -> AsyncConnection[Any]:
@@ -290,8 +294,8 @@ class _Verifier:
     @property
     def organization_id(self) -> str | None:
         """The only organization that it sees; None sees all."""
-        row = self.judged.known.row if self.judged.known else None
-        return None if row is None or row.is_operator else row.organization_id
+        known = self.judged.known
+        return None if known is None or known.place.is_operator else known.row.organization_id
 
     @property
     def ends_at(self) -> datetime | None:

@@ -119,10 +119,20 @@ def main(host: str, port: str, serves: str) -> None:
         timeout_graceful_shutdown=STOP_SECONDS - 5,
     )
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
-    server = uvicorn.Server(config)
+    server = _Server(config)
     with bound(host, int(port)) as listener:
         server.run(sockets=[listener])
     sys.exit(0 if server.started else 1)
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of revocations when it is told to stop: it waits for them, and they for their clients."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        from keys import revocations  # noqa: PLC0415 - Django first
+
+        revocations.end_streams()
+        super().handle_exit(sig, frame)
 
 
 def _follow(parent: int) -> None:

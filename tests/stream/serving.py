@@ -28,14 +28,19 @@ class Server:
     port: int
     log: Path
     process: subprocess.Popen[bytes] | None = None
+    # As `manage.py serve` runs it in production, with the gate alone.
+    is_gate: bool = False
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "uvicorn", "portal.asgi:application", "--port", str(self.port)]
-        options = ["--host", "127.0.0.1", "--no-proxy-headers", "--no-access-log"]
+        command = [sys.executable, "-m", "uvicorn", "portal.asgi:application", "--host", "127.0.0.1"]
+        options = ["--no-proxy-headers", "--no-access-log", "--timeout-graceful-shutdown", "1"]
+        if self.is_gate:
+            command = [sys.executable, "manage.py", "serve", "--host", "127.0.0.1"]
+            options = ["--workers", "1", "--only", "verify"]
         own = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "portal.settings",
@@ -44,7 +49,7 @@ class Server:
         }
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*command, *options, "--timeout-graceful-shutdown", "1"],
+                [*command, "--port", str(self.port), *options],
                 cwd=ROOT,
                 env=own,
                 stdout=output,
@@ -70,10 +75,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving(folder: Path, *, is_gate: bool = False) -> Iterator[Server]:
     """Serve on this process's clone until the block ends."""
     port = _free_port()
-    server = Server(port, folder / f"stream-{port}.log")
+    server = Server(port, folder / f"stream-{port}.log", is_gate=is_gate)
     server.start()
     try:
         yield server

@@ -23,7 +23,7 @@ from orgs.roles import Role
 from tests import builders, key_builders
 from tests.api import calls
 from tests.stream.listening import superuser
-from tests.stream.serving import BOUND, stream
+from tests.stream.serving import BOUND, serving, stream
 
 LISTENER = "application_name = 'keystead revocations' AND datname = current_database()"
 
@@ -179,6 +179,19 @@ class TestTheEndOfAStream:
         before = len(listening.pings)
         time.sleep(1)
         assert len(listening.pings) > before
+
+
+class TestTheGateAlone:
+    def test_it_streams_and_a_stop_does_not_wait_for_the_clients(self, cast, made, verifier, tmp_path):
+        with serving(tmp_path, is_gate=True) as gate, stream(gate, verifier.secret) as events:
+            revoke(cast, made.key)
+            assert events.next() == of_key(made.key)
+            assert gate.process
+            start = time.monotonic()
+            gate.process.terminate()
+            assert events.next(5) is None
+            assert gate.process.wait(5) == 0
+            assert time.monotonic() - start < 5
 
 
 class TestWhoMayListen:
