@@ -4,6 +4,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from django.http import HttpRequest
@@ -57,6 +58,7 @@ def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
     return any(address in network for network in trusted)
 
 
+@lru_cache(maxsize=4096)
 def _normal(text: str) -> str:
     try:
         address = ipaddress.ip_address(text)

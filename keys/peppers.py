@@ -17,7 +17,5 @@ def digest(text: str) -> bytes:
 
 def digests(text: str) -> list[bytes]:
     """Return the digests of a presented secret under every valid pepper, the newest first."""
-    return [
-        secret.digest(text, settings.KEY_PEPPERS[version])
-        for version in sorted(settings.KEY_PEPPERS, reverse=True)
-    ]
+    peppers = settings.KEY_PEPPERS
+    return [secret.digest(text, peppers[version]) for version in sorted(peppers, reverse=True)]

@@ -31,7 +31,10 @@ def read_json(content_type: str, body: bytes) -> Any:
             {"Accept-Post": JSON},
         )
     try:
-        return json.loads(body.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_no_constant)
+        text = body.decode("utf-8")
+        if text.startswith("\ufeff"):
+            raise unreadable("The body is no valid JSON.")
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise unreadable("The body is no valid JSON.") from None
 
@@ -50,3 +53,6 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once_each, parse_constant=_no_constant)

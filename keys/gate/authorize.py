@@ -165,11 +165,10 @@ def _answer(judged: Judged) -> Outgoing:
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = f'{credentials.REALM}, error="invalid_token"'
     if status is HTTPStatus.NO_CONTENT and judged.known is not None:
-        row = judged.known.row
         headers |= {
-            "X-Keystead-Org": row.organization_id,
-            "X-Keystead-Key": row.key_id,
-            "X-Keystead-Plan": row.plan_slug,
+            "X-Keystead-Org": judged.known.row.organization_id,
+            "X-Keystead-Key": judged.known.row.key_id,
+            "X-Keystead-Plan": judged.known.place.plan_slug,
             "X-Keystead-Scopes": " ".join(judged.verdict.scopes),
         }
     return Outgoing(status, headers=headers | standing.expiry_headers(judged))

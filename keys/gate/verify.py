@@ -93,17 +93,17 @@ def document(judged: Judged, request_id: str) -> dict[str, Any]:
     told: dict[str, Any] = {"valid": found.is_valid, "code": found.code, "request_id": request_id}
     if known is None:
         return told
-    row = known.row
+    row, place = known.row, known.place
     return told | {
         "key": _key(row),
         "organization": {
             "id": row.organization_id,
-            "slug": row.organization_slug,
-            "name": row.organization_name,
+            "slug": place.organization_slug,
+            "name": place.organization_name,
         },
-        "plan": {"slug": row.plan_slug, "name": row.plan_name},
-        "project": row.project_id,
-        "environment": row.environment,
+        "plan": {"slug": place.plan_slug, "name": place.plan_name},
+        "project": place.project_id,
+        "environment": place.environment,
         "scopes": found.scopes,
         "missing_scopes": found.missing_scopes,
         "entitlements": known.record.entitlements,

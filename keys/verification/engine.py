@@ -214,8 +214,7 @@ class Group:
                 return None
             if call.own and call.own.scope and not holds(verifier.verdict.scopes, call.own.scope):
                 return None
-            row = verifier.known.row
-            sees = None if row.is_operator else row.organization_id
+            sees = None if verifier.known.place.is_operator else verifier.known.row.organization_id
         found = self._judge(call.presented, self._request(call.ask, call.presented, sees))
         if found.known is None:
             who = verifier.known.row.organization_id if verifier and verifier.known else call.organization_id

@@ -6,7 +6,6 @@ from datetime import datetime
 from keys.callers import Presented
 from keys.limits import Counted
 from keys.models import ApiKey
-from keys.secret import Mode
 from keys.verdict import Verdict
 from keys.verification import running
 from keys.verification.asking import Call, Judged, Own, credential
@@ -40,14 +39,14 @@ def presented(judged: Judged) -> Presented | None:
     """Return a judged caller's key, built from what was just read rather than read a second time."""
     if judged.known is None or not judged.verdict.is_valid:
         return None
-    row = judged.known.row
-    project = Project(id=row.project_id, organization_id=row.organization_id, path=row.path)
+    row, place = judged.known.row, judged.known.place
+    project = Project(id=place.project_id, organization_id=row.organization_id, path=place.path)
     key = ApiKey(
         id=row.key_id,
         name=row.name,
         kind=row.kind,
         organization_id=row.organization_id,
-        project_id=row.project_id,
+        project_id=place.project_id,
         allowed_ips=list(row.allowed_ips),
         newest_version=row.newest_version,
         expires_at=_earliest(row.expires_at, row.accepted_until),
@@ -56,9 +55,9 @@ def presented(judged: Judged) -> Presented | None:
         key=key,
         version=row.version,
         project=project,
-        mode=Mode(row.mode),
+        mode=place.mode,
         scopes=judged.verdict.scopes,
-        is_operator=row.is_operator,
+        is_operator=place.is_operator,
         rate_limit=judged.known.bounds.rate_limit,
     )
 

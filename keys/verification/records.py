@@ -15,24 +15,26 @@ from psycopg import AsyncConnection
 
 from keys import limits, verdict
 from keys.policy.limits import Source, effective_limit
-from keys.scopes import Risks
+from keys.scopes import Layers, Risks
 from keys.secret import Mode
 from keys.verification import arrays
 from orgs.roles import Risk, Role, ceiling, highest
-from orgs.terms import Entitlement, RateLimit, Terms, effective
+from orgs.terms import RateLimit, Terms, effective
 
 CATALOGUE: Final = "SELECT string_agg(name || ' ' || risk, E'\\n' ORDER BY name) FROM keys_scope"
-# By position, because the rows are read with the columns' order alone. A project's path holds the ids from the root.
+# By position, because the rows are read by the columns' order alone. What keys of one place share comes as one text,
+# which is read once for all that are alike. A project's path holds the ids from the root.
 RECORDS: Final = """
 SELECT d.n, s.version, s.expires_at, s.accepted_until, s.pepper_version,
        k.id, k.name, k.kind, k.organization_id, k.scopes, k.allowed_ips, k.tags::text, k.newest_version,
        k.is_disabled, k.disabled_until, k.revoked_at, k.owner_type, k.owner_user_id, k.owner_team, u.name,
        k.rate_limit_requests, k.rate_limit_window_seconds, t.requests, t.window_seconds, t.monthly_quota,
-       o.slug, o.name, o.is_operator, o.suspended_at, o.overrides::text,
-       pl.slug, pl.name, pl.rate_limit_requests, pl.rate_limit_window_seconds, pl.monthly_quota, pl.entitlements::text,
-       e.slug, e.mode, p.id, p.path,
-       (SELECT jsonb_agg(a.scopes)::text FROM orgs_project a
-         WHERE a.id = ANY (string_to_array(trim('/' FROM p.path), '/')) AND a.scopes IS NOT NULL),
+       o.suspended_at,
+       json_build_array(
+           o.slug, o.name, o.is_operator, o.overrides, pl.slug, pl.name, pl.rate_limit_requests,
+           pl.rate_limit_window_seconds, pl.monthly_quota, pl.entitlements, e.slug, e.mode, p.id, p.path,
+           (SELECT jsonb_agg(a.scopes) FROM orgs_project a
+             WHERE a.id = ANY (string_to_array(trim('/' FROM p.path), '/')) AND a.scopes IS NOT NULL))::text,
        CASE WHEN k.owner_user_id IS NOT NULL THEN
            (SELECT array_agg(m.role) FROM orgs_membership m
              WHERE m.organization_id = k.organization_id AND m.user_id = k.owner_user_id
@@ -60,7 +62,7 @@ SELECT p.id, p.organization_id, p.path,
 class Row(NamedTuple):
     """One secret with its key and all that narrows it, in the order of `RECORDS`."""
 
-    place: int
+    number: int
     version: int
     expires_at: datetime | None
     accepted_until: datetime | None
@@ -85,22 +87,8 @@ class Row(NamedTuple):
     tier_requests: int | None
     tier_window: int | None
     tier_quota: int | None
-    organization_slug: str
-    organization_name: str
-    is_operator: bool
     suspended_at: datetime | None
-    overrides: str
-    plan_slug: str
-    plan_name: str
-    plan_requests: int | None
-    plan_window: int | None
-    plan_quota: int | None
-    plan_entitlements: str
-    environment: str
-    mode: str
-    project_id: str
-    path: str
-    layers: str | None
+    place: str
     roles: list[str] | None
     last_used_at: datetime | None
     now: datetime
@@ -108,11 +96,29 @@ class Row(NamedTuple):
     catalogue: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a key is: what it shares with the other keys of its organization, environment and project."""
+
+    organization_slug: str
+    organization_name: str
+    is_operator: bool
+    plan_slug: str
+    plan_name: str
+    terms: Terms
+    environment: str
+    mode: Mode
+    project_id: str
+    path: str
+    layers: Layers
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A row and what the rules need of it: the record, its bounds, and whence its rate limit comes."""
+    """A row and what the rules need of it: its place, the record, its bounds, and whence its rate limit comes."""
 
     row: Row
+    place: Place
     record: verdict.Record
     bounds: limits.Bounds
     source: Source | None
@@ -143,13 +149,13 @@ async def read(connection: AsyncConnection[Any], digests: Sequence[bytes], proje
         projects: ids that verifiers named, unknown ones among them perhaps.
     """
     rows = [Row._make(values) for values in await _all(connection, RECORDS, (arrays.blobs(digests),))]
-    catalogue = next((row.catalogue for row in rows if row.place == 1), None)
+    catalogue = next((row.catalogue for row in rows if row.number == 1), None)
     if rows and catalogue is None:
         catalogue = (await _all(connection, CATALOGUE, ()))[0][0]
     risks = _risks(catalogue or "")
     named = await _all(connection, PROJECTS, (arrays.texts(projects),)) if projects else []
     return Truth(
-        {digests[row.place - 1]: _known(row, risks) for row in rows},
+        {digests[row.number - 1]: _known(row, risks) for row in rows},
         {values[0]: _requested(*values[1:]) for values in named},
     )
 
@@ -161,7 +167,8 @@ async def _all(connection: AsyncConnection[Any], statement: str, values: tuple[A
 
 
 def _known(row: Row, risks: Risks) -> Known:
-    terms = _terms(row.plan_requests, row.plan_window, row.plan_quota, row.plan_entitlements, row.overrides)
+    place = _place(row.place)
+    terms = place.terms
     own = _limit(row.own_requests, row.own_window)
     rate_limit, source = effective_limit(own, _limit(row.tier_requests, row.tier_window), terms.rate_limit)
     record = verdict.Record(
@@ -174,12 +181,12 @@ def _known(row: Row, risks: Risks) -> Known:
         newest_version=row.newest_version,
         expires_at=row.expires_at,
         accepted_until=row.accepted_until,
-        environment=row.environment,
-        mode=_MODES[row.mode],
-        project_id=row.project_id,
+        environment=place.environment,
+        mode=place.mode,
+        project_id=place.project_id,
         networks=row.allowed_ips,
         scopes=row.scopes,
-        layers=_layers(row.layers),
+        layers=place.layers,
         risks=risks,
         ceiling=_ceiling(tuple(row.roles or ())) if row.owner_user_id is not None else None,
         entitlements=terms.entitlements,
@@ -191,10 +198,7 @@ def _known(row: Row, risks: Risks) -> Known:
             tier_quota=row.tier_quota if source is Source.TIER else None,
             organization_quota=terms.monthly_quota,
         )
-    return Known(row, record, bounds, source)
-
-
-_MODES: Final = {mode.value: mode for mode in Mode}
+    return Known(row, place, record, bounds, source)
 
 
 def _limit(requests: int | None, window: int | None) -> RateLimit | None:
@@ -202,15 +206,26 @@ def _limit(requests: int | None, window: int | None) -> RateLimit | None:
 
 
 @lru_cache(maxsize=1024)
-def _terms(
-    requests: int | None, window: int | None, quota: int | None, entitlements: str, overrides: str
-) -> Terms:
-    plan = Terms(rate_limit=_limit(requests, window), monthly_quota=quota, entitlements=_loaded(entitlements))
-    return effective(plan, _loaded(overrides))
-
-
-def _loaded(text: str) -> dict[str, Entitlement]:
-    return dict(json.loads(text))
+def _place(text: str) -> Place:
+    """Read what `RECORDS` says of a key's place: a pure reading of the text, so that the very same text has one."""
+    slug, name, is_operator, overrides, plan, plan_name, requests, window, quota, entitlements, *where = (
+        json.loads(text)
+    )
+    environment, mode, project_id, path, layers = where
+    terms = Terms(rate_limit=_limit(requests, window), monthly_quota=quota, entitlements=entitlements)
+    return Place(
+        organization_slug=slug,
+        organization_name=name,
+        is_operator=is_operator,
+        plan_slug=plan,
+        plan_name=plan_name,
+        terms=effective(terms, overrides),
+        environment=environment,
+        mode=Mode(mode),
+        project_id=project_id,
+        path=path,
+        layers=tuple(map(tuple, layers or ())),
+    )
 
 
 @lru_cache(maxsize=1024)
