@@ -9,6 +9,7 @@ from portal.wsgi import application as pages
 
 # After the settings, which `portal.wsgi` has read.
 from keys.gate.asgi import Gate  # isort: skip
+from keys.gate.wire import App  # isort: skip
 
 THREADS = 16
-application = Gate(WSGIMiddleware(cast("Any", pages), workers=THREADS))
+application = Gate(cast("App", WSGIMiddleware(cast("Any", pages), workers=THREADS)))

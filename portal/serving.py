@@ -42,8 +42,8 @@ class Processes:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code. Raises `ServeError` where the port can't be had."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        for stopping in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stopping, self._stop)
         try:
             check_free(self.host, self.port)
             with bound(self.host, self.port):

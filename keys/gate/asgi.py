@@ -1,8 +1,8 @@
 """The gate as ASGI: no Django middleware on the way; the engine lives on the server's own loop."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from django.conf import settings
@@ -19,7 +19,7 @@ from keys.gate.wire import App, Receive, Scope, Send, read_headers, send_answer
 from keys.verification import NO_CREDENTIAL, Call, Own, running
 from keys.verification.engine import Engine
 
-type Operation = Callable[[Incoming, Engine], Awaitable[Outgoing]]
+type Operation = Callable[[Incoming, Engine], Coroutine[Any, Any, Outgoing]]
 
 OPERATIONS: Final[dict[str, tuple[Operation, tuple[str, ...]]]] = {
     "/v1/keys/verify": (verify, ("POST",)),

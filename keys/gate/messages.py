@@ -1,6 +1,6 @@
 """A call and its answer, free of the server that carries them."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -36,9 +36,6 @@ class Outgoing:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-type Operation = Callable[[Incoming], Awaitable[Outgoing]]
 
 
 def of_problem(problem: Problem, request_id: str) -> Outgoing:

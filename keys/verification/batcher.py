@@ -83,10 +83,10 @@ class Batcher[Ask, Answer]:
         """
         if len(self._queue) >= MAX_WAITING:
             raise Unavailable
-        call = Waiting(ask, asyncio.get_running_loop().create_future(), time.monotonic())
-        self._queue.append(call)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._queue.append(Waiting(ask, future, time.monotonic()))
         self._arrived.set()
-        return await call.future
+        return await future
 
     async def _lane(self, number: int) -> None:
         connection: AsyncConnection[Any] | None = None

@@ -209,12 +209,12 @@ def _counters(touched: Sequence[str], meter: Meter | None) -> list[arrays.Column
     windows = [meter.windows[id_] if id_ in moved else None for id_ in touched]
     spends = [meter.tiers[id_] if id_ in moved else None for id_ in touched]
     return [
-        arrays.ints([window and window.seconds for window in windows]),
-        arrays.big_ints([window and window.start for window in windows]),
-        arrays.big_ints([window and window.current for window in windows]),
-        arrays.big_ints([window and window.previous for window in windows]),
-        arrays.ints([spend and spend.period for spend in spends]),
-        arrays.big_ints([spend and spend.spent for spend in spends]),
+        arrays.ints([window.seconds if window else None for window in windows]),
+        arrays.big_ints([window.start if window else None for window in windows]),
+        arrays.big_ints([window.current if window else None for window in windows]),
+        arrays.big_ints([window.previous if window else None for window in windows]),
+        arrays.ints([spend.period if spend else None for spend in spends]),
+        arrays.big_ints([spend.spent if spend else None for spend in spends]),
     ]
 
 
