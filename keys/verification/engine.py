@@ -18,7 +18,7 @@ from keys.limits import Bounds, Meter
 from keys.scopes import Layers, holds
 from keys.verdict import Code
 from keys.verification import arrays, counting, records
-from keys.verification.asking import Answer, Ask, Call, Credential, Judged, Own
+from keys.verification.asking import Answer, Ask, Call, Credential, Judged
 from keys.verification.batcher import Batcher
 from keys.verification.counting import Evidence, Recorded
 from keys.verification.records import Known, Truth
@@ -172,7 +172,7 @@ class Group:
         for call, own, presented in zip(self.calls, self.verifiers, self.presented, strict=True):
             verifier = self._spend(own, call.own.cost, meter, of_key=True) if own and call.own else own
             if verifier is not None and call.own is not None:
-                self._note_own(verifier, call.own)
+                self._note_own(verifier, call)
             found = presented
             if presented is not None and call.ask is not None:
                 found = self._spend(presented, call.ask.cost, meter)
@@ -267,13 +267,14 @@ class Group:
             found = verdict.Verdict(code=Code(counted.refusal.value))
         return Judged(found, known, counted)
 
-    def _note_own(self, verifier: Judged, own: Own) -> None:
-        """Leave the last use of a verifier's own key, at most once a minute."""
-        if verifier.known is None or not verifier.verdict.is_valid:
+    def _note_own(self, verifier: Judged, call: Call) -> None:
+        """Leave the last use of a caller's own key, at most once a minute."""
+        if verifier.known is None or call.own is None or not verifier.verdict.is_valid:
             return
         row = verifier.known.row
         if row.last_used_at is None or row.last_used_at <= row.now - OWN_USE_EVERY:
-            self.evidence.use(verifier.known, own.ip)
+            self.evidence.use(verifier.known, call.own.ip)
+        self._renew(verifier.known, call.verifier)
 
     def _record(self, call: Call, judged: Judged, verifier: Judged | None) -> None:
         known, ask = judged.known, call.ask
