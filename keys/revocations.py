@@ -125,6 +125,10 @@ class Subscriber:
                 yield list(pending), is_pinged
 
 
+class PooledError(psycopg.OperationalError):
+    """The connection does not lead to PostgreSQL directly."""
+
+
 class Hub:
     """Hears what PostgreSQL tells and passes it on to every stream of the process.
 
@@ -196,24 +200,37 @@ class Hub:
                 async with connection:
                     await self._listen(connection)
             except (psycopg.Error, OSError) as error:
-                log.warning("not listening", error=type(error).__name__)
+                reason = str(error) if isinstance(error, PooledError) else type(error).__name__
+                log.warning("not listening", error=reason)
             self._lose()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self, connection: AsyncConnection[Any]) -> None:
         async with asyncio.timeout(ANSWER_SECONDS):
             await connection.execute(f"LISTEN {CHANNEL}")
+        await self._check(connection)
         self._tell([EVERYTHING])
         self._listening.set()
         ping_at = time.monotonic()
         while True:
             await self._hear(connection, ping_at - time.monotonic())
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await connection.execute("SELECT 1")
+            await self._check(connection)
             await self._hear(connection, 0)
             for subscriber in self._subscribers:
                 subscriber.ping()
             ping_at = max(ping_at + PING_SECONDS, time.monotonic())
+
+    @staticmethod
+    async def _check(connection: AsyncConnection[Any]) -> None:
+        """Ask whether the server is still there, and is the one that was connected to.
+
+        A transaction-mode pooler would take LISTEN and never pass on what is told; it gives itself away by the number
+        of the server's process, which it makes up.
+        """
+        async with asyncio.timeout(ANSWER_SECONDS):
+            found = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+        if found is None or found[0] != connection.info.backend_pid:
+            raise PooledError("DATABASE_VERIFY_URL leads to a pooler: streams need the server itself")
 
     async def _hear(self, connection: AsyncConnection[Any], seconds: float) -> None:
         async for told in connection.notifies(timeout=max(0.0, seconds)):

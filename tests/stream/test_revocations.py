@@ -6,8 +6,10 @@ import socket
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
+import psycopg
 import pytest
 from django.utils import timezone
 
@@ -17,6 +19,7 @@ from keys.errors import Unavailable
 from keys.revocations import EVERYTHING, Hub, Narrowed, Subscriber
 from keys.rotation import Mode
 from keys.services import Changes
+from keys.verification import running
 from orgs import services, tenancy
 from orgs.models import Membership
 from orgs.roles import Role
@@ -293,6 +296,26 @@ class TestHub:
 
         async def subscribe():
             hub = Hub(away)
+            try:
+                async with hub.subscribed(None):
+                    pytest.fail("ready")
+            finally:
+                await hub.close()
+
+        with pytest.raises(Unavailable):
+            asyncio.run(subscribe())
+
+    def test_a_pooler_is_no_server_to_listen_to(self, monkeypatch):
+        """It would take LISTEN, answer every question, and pass nothing on."""
+        monkeypatch.setattr(revocations, "READY_SECONDS", 1)
+
+        class Pooled(psycopg.AsyncConnection):
+            @property
+            def info(self):
+                return SimpleNamespace(backend_pid=super().info.backend_pid + 1)
+
+        async def subscribe():
+            hub = Hub(lambda: Pooled.connect(running.dsn(), autocommit=True))
             try:
                 async with hub.subscribed(None):
                     pytest.fail("ready")
