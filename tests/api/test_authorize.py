@@ -94,7 +94,12 @@ class TestLetThrough:
 
 class TestRefused:
     @pytest.mark.parametrize(
-        ("text", "wanted"), [(UNKNOWN, "NOT_FOUND"), ("x", "MALFORMED"), ("", "MALFORMED")]
+        ("text", "wanted"),
+        [
+            pytest.param(UNKNOWN, "NOT_FOUND", id="of nobody"),
+            pytest.param("x", "MALFORMED", id="no secret"),
+            pytest.param("", "MALFORMED", id="empty"),
+        ],
     )
     def test_unknown(self, api, text, wanted):
         answer = ask(api, text)
