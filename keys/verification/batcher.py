@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -25,7 +25,14 @@ PATIENCE_SECONDS: Final = 0.9
 SWEEP_SECONDS: Final = 0.05
 RECONNECT_SECONDS: Final = (0.05, 1.0)
 # What says nothing about a call, only that the database can't serve it now.
-LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError, OSError, TimeoutError)
+LOST: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # A migration has changed what a prepared statement returns; on a new connection it is prepared anew.
+    psycopg.NotSupportedError,
+    OSError,
+    TimeoutError,
+)
 
 log = structlog.get_logger("keystead.verification")
 
@@ -61,27 +68,35 @@ class Batcher[Ask, Answer]:
         self._flying: dict[int, Sequence[Waiting[Ask, Answer]]] = {}
         self._arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._connections: dict[int, AsyncConnection[Any]] = {}
+        self._serving: set[asyncio.Task[Sequence[Answer]]] = set()
+        self._is_open = False
 
     async def start(self) -> None:
         """Begin to serve; connections are opened as they are needed."""
+        self._is_open = True
         self._tasks = [asyncio.create_task(self._lane(number)) for number in range(self._lanes)]
         self._tasks.append(asyncio.create_task(self._sweep()))
 
     async def stop(self) -> None:
         """End all lanes; whoever still waits is told that the service is unavailable."""
-        for task in self._tasks:
+        self._is_open = False
+        ending = [*self._tasks, *self._serving]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._fail([*self._queue, *(call for group in self._flying.values() for call in group)])
+        await asyncio.gather(*ending, return_exceptions=True)
+        for connection in self._connections.values():
+            await _close(connection)
+        self._fail(self._queue)
         self._queue.clear()
 
     async def submit(self, ask: Ask) -> Answer:
         """Return the answer.
 
         Raises:
-            Unavailable: the queue is full, or the database does not answer in time.
+            Unavailable: the queue is full, the database does not answer in time, or all has ended.
         """
-        if len(self._queue) >= MAX_WAITING:
+        if not self._is_open or len(self._queue) >= MAX_WAITING:
             raise Unavailable
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append(Waiting(ask, future, time.monotonic()))
@@ -89,31 +104,24 @@ class Batcher[Ask, Answer]:
         return await future
 
     async def _lane(self, number: int) -> None:
-        connection: AsyncConnection[Any] | None = None
         pause = RECONNECT_SECONDS[0]
-        try:
-            while True:
-                await self._arrived.wait()
-                group = self._take()
-                if not group:
-                    continue
-                self._flying[number] = group
-                try:
-                    if connection is None or connection.broken or connection.closed:
-                        connection = await asyncio.wait_for(self._connect(), PATIENCE_SECONDS)
-                    await self._answer(connection, group)
-                    pause = RECONNECT_SECONDS[0]
-                except LOST as error:
-                    log.warning("verification lost its database", error=type(error).__name__)
-                    self._fail(group)
-                    await _close(connection)
-                    connection = None
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, RECONNECT_SECONDS[1])
-                finally:
-                    self._flying.pop(number, None)
-        finally:
-            await _close(connection)
+        while True:
+            await self._arrived.wait()
+            group = self._take()
+            if not group:
+                continue
+            self._flying[number] = group
+            try:
+                await self._answer(number, group)
+                pause = RECONNECT_SECONDS[0]
+            except LOST as error:
+                log.warning("verification lost its database", error=type(error).__name__)
+                self._fail(group)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, RECONNECT_SECONDS[1])
+            finally:
+                # Nobody waits on after the end, whatever it was.
+                self._fail(self._flying.pop(number))
 
     def _take(self) -> list[Waiting[Ask, Answer]]:
         """Take the calls that wait, oldest first; who has given up meanwhile is left out."""
@@ -126,12 +134,10 @@ class Batcher[Ask, Answer]:
             self._arrived.clear()
         return group
 
-    async def _answer(self, connection: AsyncConnection[Any], group: Sequence[Waiting[Ask, Answer]]) -> None:
+    async def _answer(self, number: int, group: Sequence[Waiting[Ask, Answer]]) -> None:
         """Answer a group. Raises what is in `LOST`, and nothing else."""
         try:
-            answers = await asyncio.wait_for(
-                self._serve(connection, [call.ask for call in group]), PATIENCE_SECONDS
-            )
+            answers = await self._ask(number, [call.ask for call in group])
         except LOST:
             raise
         except Exception as error:
@@ -140,12 +146,45 @@ class Batcher[Ask, Answer]:
                 group[0].fail(error)
                 return
             middle = len(group) // 2
-            await self._answer(connection, group[:middle])
-            await self._answer(connection, group[middle:])
+            await self._answer(number, group[:middle])
+            await self._answer(number, group[middle:])
             return
         for call, answer in zip(group, answers, strict=True):
             if not call.future.done():
                 call.future.set_result(answer)
+
+    async def _ask(self, number: int, asks: Sequence[Ask]) -> Sequence[Answer]:
+        """Let a group be served on a lane's connection, which is not used again if anything goes wrong."""
+        connection = self._connections.pop(number, None)
+        if connection is None or connection.broken or connection.closed:
+            connection = await asyncio.wait_for(self._connect(), PATIENCE_SECONDS)
+        self._connections[number] = connection
+        task = asyncio.create_task(self._serve_or_close(connection, asks))
+        self._serving.add(task)
+        task.add_done_callback(self._forget)
+        done, _ = await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+        if not done or task.exception() is not None:
+            del self._connections[number]
+        if not done:
+            # A database that hangs does not hear either that it is no longer wanted: the lane does not wait for that.
+            task.cancel()
+            raise TimeoutError
+        return task.result()
+
+    async def _serve_or_close(
+        self, connection: AsyncConnection[Any], asks: Sequence[Ask]
+    ) -> Sequence[Answer]:
+        try:
+            return await self._serve(connection, asks)
+        except BaseException:
+            await _close(connection)
+            raise
+
+    def _forget(self, task: asyncio.Task[Sequence[Answer]]) -> None:
+        self._serving.discard(task)
+        if not task.cancelled():
+            # Else the loop would complain that nobody looked.
+            task.exception()
 
     async def _sweep(self) -> None:
         """Tell those who have waited too long, in the queue or on a lane whose database hangs."""
@@ -156,12 +195,11 @@ class Batcher[Ask, Answer]:
                 self._fail([call for call in group if call.since < late])
 
     @staticmethod
-    def _fail(calls: Sequence[Waiting[Ask, Answer]]) -> None:
+    def _fail(calls: Iterable[Waiting[Ask, Answer]]) -> None:
         for call in calls:
             call.fail(Unavailable())
 
 
-async def _close(connection: AsyncConnection[Any] | None) -> None:
-    if connection is not None:
-        with contextlib.suppress(*LOST):
-            await connection.close()
+async def _close(connection: AsyncConnection[Any]) -> None:
+    with contextlib.suppress(*LOST):
+        await connection.close()
