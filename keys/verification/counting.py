@@ -70,8 +70,11 @@ SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::date[]) ORDER BY 1,
 ON CONFLICT (key_id, scope) DO UPDATE SET last_used_on = excluded.last_used_on
  WHERE s.last_used_on < excluded.last_used_on
 """
+# Who changes the secret meanwhile is not waited for: the next use moves the digest.
 RENEW: Final = """
-UPDATE keys_keysecret SET digest = %s, pepper_version = %s WHERE key_id = %s AND version = %s AND digest = %s
+UPDATE keys_keysecret SET digest = %s, pepper_version = %s
+ WHERE (key_id, version) IN (SELECT key_id, version FROM keys_keysecret
+                              WHERE key_id = %s AND version = %s AND digest = %s FOR UPDATE SKIP LOCKED)
 """
 
 
