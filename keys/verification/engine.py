@@ -22,7 +22,7 @@ from keys.verification.asking import Answer, Ask, Call, Credential, Judged
 from keys.verification.batcher import Batcher
 from keys.verification.counting import Evidence, Recorded
 from keys.verification.records import Known, Truth
-from keys.verification.unknown import Unknown
+from keys.verification.unknown import Unknown, network_of
 
 OWN_USE_EVERY: Final = timedelta(minutes=1)
 # Scopes that this process has noted today: a hint that spares writing, nothing more.
@@ -81,8 +81,8 @@ class Engine:
             group.finish(None)
             await self._write(connection, group.evidence)
         self._noted.add(group.evidence.scopes)
-        for organization_id, ip, code in group.unknown:
-            self._unknown.add(organization_id, ip, code)
+        for organization_id, network, code in group.unknown:
+            self._unknown.add(organization_id, network, code)
         return group.answers
 
     @staticmethod
@@ -145,7 +145,8 @@ class Group:
         self.noted = noted
         self.newest = peppers.newest()
         self.evidence = Evidence()
-        self.unknown: list[tuple[str, str | None, Code]] = []
+        # Organization of the verifier, network, code.
+        self.unknown: list[tuple[str, str, Code]] = []
         self.verifiers: list[Judged | None] = []
         self.presented: list[Judged | None] = []
         self.answers: list[Answer] = []
@@ -159,12 +160,18 @@ class Group:
             self.presented.append(self._presented(call, verifier))
 
     def to_lock(self) -> tuple[list[str], list[str]]:
-        """Return the keys and the organizations whose counters decide on calls that are valid so far, sorted."""
+        """Return the keys and the organizations whose counters decide on calls that are valid so far, sorted.
+
+        Where any counts, every other key is among them whose use will be noted: all that a group locks it locks in one
+        order, so that two groups never wait for each other.
+        """
         keys, organizations = set(), set()
         for known, bounds, _ in self._counting():
             keys.add(known.row.key_id)
             if bounds.organization_quota is not None:
                 organizations.add(known.row.organization_id)
+        if keys:
+            keys.update(self._used())
         return sorted(keys), sorted(organizations)
 
     def finish(self, meter: Meter | None) -> None:
@@ -219,7 +226,7 @@ class Group:
         if found.known is None:
             who = verifier.known.row.organization_id if verifier and verifier.known else call.organization_id
             if who is not None:
-                self.unknown.append((who, call.ask.ip, found.verdict.code))
+                self.unknown.append((who, network_of(call.ask.ip), found.verdict.code))
         return found
 
     def _request(self, ask: Ask, presented: Credential, sees: str | None) -> verdict.Request:
@@ -252,6 +259,14 @@ class Group:
                 if bounds.counts:
                     yield presented.known, bounds, call.ask.cost
 
+    def _used(self) -> Iterator[str]:
+        """Yield the keys whose use may be noted."""
+        for call, own, presented in zip(self.calls, self.verifiers, self.presented, strict=True):
+            if own and own.known and own.verdict.is_valid and _is_own_use_due(own.known):
+                yield own.known.row.key_id
+            if presented and presented.known and presented.verdict.is_valid and call.ask and call.ask.cost:
+                yield presented.known.row.key_id
+
     @staticmethod
     def _spend(judged: Judged, cost: int, meter: Meter | None, *, of_key: bool = False) -> Judged:
         """Return the verdict after counting; `of_key`: only its rate limit counts, and a look is not counted."""
@@ -271,8 +286,7 @@ class Group:
         """Leave the last use of a caller's own key, at most once a minute."""
         if verifier.known is None or call.own is None or not verifier.verdict.is_valid:
             return
-        row = verifier.known.row
-        if row.last_used_at is None or row.last_used_at <= row.now - OWN_USE_EVERY:
+        if _is_own_use_due(verifier.known):
             self.evidence.use(verifier.known, call.own.ip)
         self._renew(verifier.known, call.verifier)
 
@@ -316,6 +330,11 @@ class Group:
             return
         old = next(digest for digest in presented.digests if digest in self.truth.rows)
         self.evidence.digests[row.key_id, row.version] = (old, presented.digests[0], self.newest)
+
+
+def _is_own_use_due(known: Known) -> bool:
+    row = known.row
+    return row.last_used_at is None or row.last_used_at <= row.now - OWN_USE_EVERY
 
 
 def _of_key(bounds: Bounds) -> Bounds:

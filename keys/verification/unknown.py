@@ -11,6 +11,7 @@ from collections import Counter
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final
 
+import structlog
 from psycopg import AsyncConnection
 
 from keys.verdict import Code
@@ -44,10 +45,15 @@ SELECT u.organization_id, u.minute, CASE WHEN fresh.place > 1000 THEN 'other' EL
 ON CONFLICT (organization_id, minute, network, code) DO UPDATE SET calls = c.calls + excluded.calls
 """
 
+# Processes write one after the other: else each would give away the thousand places.
+IN_TURN: Final = "SELECT pg_advisory_xact_lock(hashtextextended('keystead unknown calls', 0))"
+
 type Counts = Counter[tuple[str, int, str, str]]
 
+log = structlog.get_logger("keystead.verification")
 
-def network(ip: str | None) -> str:
+
+def network_of(ip: str | None) -> str:
     """Return the network of an address, /24 or /56; "" where the verifier named no address."""
     if not ip:
         return ""
@@ -79,12 +85,14 @@ class Unknown:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         with contextlib.suppress(*LOST):
-            await self._flush(None)
+            connection = await self._flush(None)
+            if connection is not None:
+                await connection.close()
 
-    def add(self, organization_id: str, ip: str | None, code: Code) -> None:
-        """Count one call."""
+    def add(self, organization_id: str, network: str, code: Code) -> None:
+        """Count one call from a network (`network_of`)."""
         minute = int(time.time()) // 60 * 60
-        where = network(ip)
+        where = network
         known = self._networks.setdefault((organization_id, minute), set())
         if where not in known and len(known) >= MAX_NETWORKS:
             where = OTHER
@@ -101,7 +109,8 @@ class Unknown:
                 await asyncio.sleep(EVERY_SECONDS)
                 try:
                     connection = await self._flush(connection)
-                except LOST:
+                except Exception as error:
+                    log.warning("unknown calls could not be written", error=type(error).__name__)
                     if connection is not None:
                         await connection.close()
                     connection = None
@@ -120,7 +129,9 @@ class Unknown:
             if connection is None or connection.broken or connection.closed:
                 connection = await asyncio.wait_for(self._connect(), EVERY_SECONDS)
             columns = [list(column) for column in zip(*counts, strict=True)]
-            await connection.execute(WRITE.encode(), [*columns, list(counts.values())])
+            async with connection.transaction():
+                await connection.execute(IN_TURN.encode())
+                await connection.execute(WRITE.encode(), [*columns, list(counts.values())])
         except BaseException:
             counts.update(self._counts)
             self._counts = counts
