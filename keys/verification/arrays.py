@@ -6,11 +6,7 @@ A group of calls is sent as a dozen columns, so that this is a fifth of its cost
 import struct
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
-
-from psycopg import AsyncConnection
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
+from typing import Final
 
 TEXT, BYTEA, INT4, INT8, TIMESTAMPTZ = 25, 17, 23, 20, 1184
 ARRAY_OF: Final = {TEXT: 1009, BYTEA: 1001, INT4: 1007, INT8: 1016, TIMESTAMPTZ: 1185}
@@ -25,33 +21,14 @@ _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 class Column:
     """One column in binary, with the type that it has."""
 
-    __slots__ = ("body",)
+    __slots__ = ("body", "oid")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, element: int, body: bytes) -> None:
+        self.oid = ARRAY_OF[element]
         self.body = body
 
 
-class Texts(Column):
-    """text[]"""
-
-
-class Blobs(Column):
-    """bytea[]"""
-
-
-class Ints(Column):
-    """int4[]"""
-
-
-class BigInts(Column):
-    """int8[]"""
-
-
-class Times(Column):
-    """timestamptz[]"""
-
-
-def texts(values: Sequence[str | None]) -> Texts:
+def texts(values: Sequence[str | None]) -> Column:
     """Return a column of text."""
     parts: list[bytes] = []
     for value in values:
@@ -60,58 +37,37 @@ def texts(values: Sequence[str | None]) -> Texts:
         else:
             encoded = value.encode()
             parts += (_LENGTH(len(encoded)), encoded)
-    return Texts(_array(TEXT, len(values), parts))
+    return _array(TEXT, len(values), parts)
 
 
-def blobs(values: Sequence[bytes]) -> Blobs:
+def blobs(values: Sequence[bytes]) -> Column:
     """Return a column of bytes."""
     parts: list[bytes] = []
     for value in values:
         parts += (_LENGTH(len(value)), value)
-    return Blobs(_array(BYTEA, len(values), parts))
+    return _array(BYTEA, len(values), parts)
 
 
-def ints(values: Sequence[int | None]) -> Ints:
+def ints(values: Sequence[int | None]) -> Column:
     """Return a column of 32-bit integers."""
-    return Ints(_array(INT4, len(values), [_NULL if each is None else _INT4(4, each) for each in values]))
+    return _array(INT4, len(values), [_NULL if each is None else _INT4(4, each) for each in values])
 
 
-def big_ints(values: Sequence[int | None]) -> BigInts:
+def big_ints(values: Sequence[int | None]) -> Column:
     """Return a column of 64-bit integers."""
-    return BigInts(_array(INT8, len(values), [_NULL if each is None else _INT8(8, each) for each in values]))
+    return _array(INT8, len(values), [_NULL if each is None else _INT8(8, each) for each in values])
 
 
-def times(values: Sequence[datetime | None]) -> Times:
+def times(values: Sequence[datetime | None]) -> Column:
     """Return a column of times with a zone."""
     parts = [_NULL if each is None else _INT8(8, _microseconds(each)) for each in values]
-    return Times(_array(TIMESTAMPTZ, len(values), parts))
+    return _array(TIMESTAMPTZ, len(values), parts)
 
 
-def register(connection: AsyncConnection[Any]) -> None:
-    """Let a connection take columns as parameters."""
-    for kind, element in (
-        (Texts, TEXT),
-        (Blobs, BYTEA),
-        (Ints, INT4),
-        (BigInts, INT8),
-        (Times, TIMESTAMPTZ),
-    ):
-        members = {"oid": ARRAY_OF[element], "format": Format.BINARY}
-        connection.adapters.register_dumper(kind, type(f"{kind.__name__}Dumper", (_ColumnDumper,), members))
-
-
-class _ColumnDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: Column) -> bytes:
-        """Return what was made already."""
-        return obj.body
-
-
-def _array(element: int, count: int, parts: Iterable[bytes]) -> bytes:
+def _array(element: int, count: int, parts: Iterable[bytes]) -> Column:
     if not count:
-        return struct.pack("!iII", 0, 0, element)
-    return _HEADER.pack(1, 1, element, count, 1) + b"".join(parts)
+        return Column(element, struct.pack("!iII", 0, 0, element))
+    return Column(element, _HEADER.pack(1, 1, element, count, 1) + b"".join(parts))
 
 
 def _microseconds(time: datetime) -> int:

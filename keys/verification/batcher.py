@@ -9,13 +9,13 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection
 
 from keys.errors import Unavailable
+from keys.verification.channel import Channel
 
 LANES: Final = 2
 MAX_GROUP: Final = 128
@@ -52,8 +52,8 @@ class Waiting[Ask, Answer]:
             self.future.set_exception(error)
 
 
-type Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
-type Serve[Ask, Answer] = Callable[[AsyncConnection[Any], Sequence[Ask]], Awaitable[Sequence[Answer]]]
+type Connect = Callable[[], Awaitable[Channel]]
+type Serve[Ask, Answer] = Callable[[Channel, Sequence[Ask]], Awaitable[Sequence[Answer]]]
 
 
 class Batcher[Ask, Answer]:
@@ -68,7 +68,7 @@ class Batcher[Ask, Answer]:
         self._flying: dict[int, Sequence[Waiting[Ask, Answer]]] = {}
         self._arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._connections: dict[int, AsyncConnection[Any]] = {}
+        self._connections: dict[int, Channel] = {}
         self._serving: set[asyncio.Task[Sequence[Answer]]] = set()
         self._is_open = False
 
@@ -107,6 +107,9 @@ class Batcher[Ask, Answer]:
         pause = RECONNECT_SECONDS[0]
         while True:
             await self._arrived.wait()
+            # What is in the sockets already joins this group.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             group = self._take()
             if not group:
                 continue
@@ -156,7 +159,7 @@ class Batcher[Ask, Answer]:
     async def _ask(self, number: int, asks: Sequence[Ask]) -> Sequence[Answer]:
         """Let a group be served on a lane's connection, which is not used again if anything goes wrong."""
         connection = self._connections.pop(number, None)
-        if connection is None or connection.broken or connection.closed:
+        if connection is None or not connection.is_usable:
             connection = await asyncio.wait_for(self._connect(), PATIENCE_SECONDS)
         self._connections[number] = connection
         task = asyncio.create_task(self._serve_or_close(connection, asks))
@@ -171,9 +174,7 @@ class Batcher[Ask, Answer]:
             raise TimeoutError
         return task.result()
 
-    async def _serve_or_close(
-        self, connection: AsyncConnection[Any], asks: Sequence[Ask]
-    ) -> Sequence[Answer]:
+    async def _serve_or_close(self, connection: Channel, asks: Sequence[Ask]) -> Sequence[Answer]:
         try:
             return await self._serve(connection, asks)
         except BaseException:
@@ -200,6 +201,6 @@ class Batcher[Ask, Answer]:
             call.fail(Unavailable())
 
 
-async def _close(connection: AsyncConnection[Any]) -> None:
+async def _close(connection: Channel) -> None:
     with contextlib.suppress(*LOST):
         await connection.close()

@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Final
-
-from psycopg import AsyncConnection
+from typing import Final
 
 from keys.limits import Meter, Spend, Window
 from keys.verification import arrays
+from keys.verification.channel import BEGIN, COMMIT, Channel, Query, statement
 from keys.verification.records import Known
 
-LOCK: Final = """
+LOCK: Final = statement(
+    "lock",
+    """
 WITH k AS MATERIALIZED (
     SELECT key_id, window_seconds, window_start, current, previous, period, spent
       FROM keys_keyuse WHERE key_id = ANY (%s) ORDER BY key_id FOR NO KEY UPDATE
@@ -25,13 +26,19 @@ WITH k AS MATERIALIZED (
 SELECT key_id, window_seconds, window_start, current, previous, period, spent, clock_timestamp() FROM k
 UNION ALL
 SELECT organization_id, NULL, NULL, NULL, NULL, period, spent, clock_timestamp() FROM o
-"""
+""",
+)
 # The first call of an organization with a quota. A row that appears between this and the lock is as good.
-OPEN: Final = """
-INSERT INTO keys_organizationspend (organization_id) SELECT unnest(%s) ON CONFLICT DO NOTHING
-"""
+OPEN: Final = statement(
+    "open",
+    """
+INSERT INTO keys_organizationspend (organization_id) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING
+""",
+)
 # One statement: keys in order of id, so that two groups never wait for each other. What is NULL stays as it is.
-RECORD: Final = """
+RECORD: Final = statement(
+    "record",
+    """
 WITH locked AS MATERIALIZED (
     SELECT key_id FROM keys_keyuse WHERE key_id = ANY (%s) ORDER BY key_id FOR NO KEY UPDATE
 ), used AS (
@@ -41,14 +48,14 @@ WITH locked AS MATERIALIZED (
            window_seconds = coalesce(u.seconds, k.window_seconds), window_start = coalesce(u.start, k.window_start),
            current = coalesce(u.current, k.current), previous = coalesce(u.previous, k.previous),
            period = coalesce(u.period, k.period), spent = coalesce(u.spent, k.spent)
-      FROM locked, unnest(%s::text[], %s::timestamptz[], %s::text[], %s::int[], %s::bigint[], %s::bigint[],
+      FROM unnest(%s::text[], %s::timestamptz[], %s::text[], %s::int[], %s::bigint[], %s::bigint[],
                           %s::bigint[], %s::int[], %s::bigint[])
         AS u (key_id, at, ip, seconds, start, current, previous, period, spent)
-     WHERE locked.key_id = u.key_id AND k.key_id = u.key_id
+     WHERE (SELECT count(*) FROM locked) > 0 AND k.key_id = u.key_id
 ), secrets AS (
     UPDATE keys_secretuse s SET last_used_at = greatest(s.last_used_at, v.at)
-      FROM locked, unnest(%s::text[], %s::int[], %s::timestamptz[]) AS v (key_id, version, at)
-     WHERE locked.key_id = v.key_id AND s.key_id = v.key_id AND s.version = v.version
+      FROM unnest(%s::text[], %s::int[], %s::timestamptz[]) AS v (key_id, version, at)
+     WHERE (SELECT count(*) FROM locked) > 0 AND s.key_id = v.key_id AND s.version = v.version
 )
 INSERT INTO keys_call (at, organization_id, key_id, version, code, endpoint, region, ip, user_agent, request_id, cost,
                        trace, verifier_id)
@@ -58,24 +65,41 @@ SELECT c.at, c.organization_id, c.key_id, c.version, c.code, c.endpoint, c.regio
               %s::text[], %s::text[], %s::int[], %s::text[], %s::text[])
     AS c (at, organization_id, key_id, version, code, endpoint, region, ip, user_agent, request_id, cost, trace,
           verifier_id)
-"""
-SPEND: Final = """
+""",
+)
+SPEND: Final = statement(
+    "spend",
+    """
 UPDATE keys_organizationspend o SET period = u.period, spent = u.spent
   FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS u (organization_id, period, spent)
  WHERE o.organization_id = u.organization_id
-"""
-SCOPES: Final = """
+""",
+)
+SCOPES: Final = statement(
+    "scopes",
+    """
 INSERT INTO keys_scopeuse AS s (key_id, scope, organization_id, last_used_on)
-SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::date[]) ORDER BY 1, 2
+SELECT key_id, scope, organization_id, day::date
+  FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS u (key_id, scope, organization_id, day) ORDER BY 1, 2
 ON CONFLICT (key_id, scope) DO UPDATE SET last_used_on = excluded.last_used_on
  WHERE s.last_used_on < excluded.last_used_on
-"""
+""",
+)
 # Who changes the secret meanwhile is not waited for: the next use moves the digest.
-RENEW: Final = """
-UPDATE keys_keysecret SET digest = %s, pepper_version = %s
- WHERE (key_id, version) IN (SELECT key_id, version FROM keys_keysecret
-                              WHERE key_id = %s AND version = %s AND digest = %s FOR UPDATE SKIP LOCKED)
-"""
+RENEW: Final = statement(
+    "renew",
+    """
+WITH free AS MATERIALIZED (
+    SELECT s.key_id, s.version, r.digest, r.pepper
+      FROM unnest(%s::text[], %s::int[], %s::bytea[], %s::bytea[], %s::int[])
+        AS r (key_id, version, old, digest, pepper)
+      JOIN keys_keysecret s ON s.key_id = r.key_id AND s.version = r.version AND s.digest = r.old
+     ORDER BY s.key_id, s.version FOR UPDATE OF s SKIP LOCKED
+)
+UPDATE keys_keysecret s SET digest = free.digest, pepper_version = free.pepper
+  FROM free WHERE s.key_id = free.key_id AND s.version = free.version
+""",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,18 +143,13 @@ class Evidence:
         """Whether there is nothing to write."""
         return not (self.calls or self.keys or self.digests or self.scopes)
 
-    @property
-    def is_one_statement(self) -> bool:
-        """Whether `RECORD` alone writes it all."""
-        return bool(self.calls or self.keys) and not (self.digests or self.scopes)
 
-
-async def lock(connection: AsyncConnection[Any], keys: Sequence[str], organizations: Sequence[str]) -> Meter:
-    """Lock the counters of a group, in a transaction that the caller began, and return them as they are now."""
-    rows = await _locked(connection, keys, organizations)
+async def lock(channel: Channel, keys: Sequence[str], organizations: Sequence[str]) -> Meter:
+    """Begin a transaction, lock the counters of a group in it and return them as they are now."""
+    locking = (LOCK, [arrays.texts(keys), arrays.texts(organizations)])
+    _, rows = await channel.run((BEGIN, []), locking)
     if len(rows) < len(keys) + len(organizations):
-        await connection.execute(OPEN.encode(), (arrays.texts(organizations),))
-        rows = await _locked(connection, keys, organizations)
+        _, rows = await channel.run((OPEN, [arrays.texts(organizations)]), locking)
     meter = Meter(max(int(row[7].timestamp() * 1000) for row in rows))
     for id_, seconds, start, current, previous, period, spent, _ in rows:
         if seconds is None:
@@ -141,30 +160,18 @@ async def lock(connection: AsyncConnection[Any], keys: Sequence[str], organizati
     return meter
 
 
-async def _locked(
-    connection: AsyncConnection[Any], keys: Sequence[str], organizations: Sequence[str]
-) -> list[Any]:
-    cursor = connection.cursor(binary=True)
-    await cursor.execute(LOCK.encode(), (arrays.texts(keys), arrays.texts(organizations)), prepare=True)
-    return await cursor.fetchall()
-
-
-async def write(connection: AsyncConnection[Any], evidence: Evidence, meter: Meter | None) -> None:
-    """Write what a group leaves behind, and the counters that it has moved."""
-    await connection.execute(RECORD.encode(), _record(evidence, meter), prepare=True)
+async def write(channel: Channel, evidence: Evidence, meter: Meter | None) -> None:
+    """Write what a group leaves behind, and the counters that it has moved; commit what `lock` began."""
+    queries: list[Query] = [(RECORD, _record(evidence, meter))]
     if evidence.scopes:
-        await connection.execute(SCOPES.encode(), _scopes(evidence), prepare=True)
+        queries.append((SCOPES, _scopes(evidence)))
     if meter is not None and meter.moved_organizations:
-        moved = sorted(meter.moved_organizations)
-        spends = [meter.organizations[id_] for id_ in moved]
-        columns = (
-            arrays.texts(moved),
-            arrays.ints([spend.period for spend in spends]),
-            arrays.big_ints([spend.spent for spend in spends]),
-        )
-        await connection.execute(SPEND.encode(), columns, prepare=True)
-    for (key_id, version), (old, new, pepper) in sorted(evidence.digests.items()):
-        await connection.execute(RENEW.encode(), (new, pepper, key_id, version, old))
+        queries.append((SPEND, _spends(meter)))
+    if evidence.digests:
+        queries.append((RENEW, _digests(evidence)))
+    if meter is not None:
+        queries.append((COMMIT, []))
+    await channel.run(*queries)
 
 
 def _record(evidence: Evidence, meter: Meter | None) -> list[arrays.Column]:
@@ -221,10 +228,31 @@ def _counters(touched: Sequence[str], meter: Meter | None) -> list[arrays.Column
     ]
 
 
-def _scopes(evidence: Evidence) -> list[Any]:
+def _spends(meter: Meter) -> list[arrays.Column]:
+    moved = sorted(meter.moved_organizations)
+    spends = [meter.organizations[id_] for id_ in moved]
+    return [
+        arrays.texts(moved),
+        arrays.ints([spend.period for spend in spends]),
+        arrays.big_ints([spend.spent for spend in spends]),
+    ]
+
+
+def _scopes(evidence: Evidence) -> list[arrays.Column]:
     return [
         arrays.texts([key_id for key_id, _ in evidence.scopes]),
         arrays.texts([scope for _, scope in evidence.scopes]),
         arrays.texts([organization_id for organization_id, _ in evidence.scopes.values()]),
-        [day for _, day in evidence.scopes.values()],
+        arrays.texts([day.isoformat() for _, day in evidence.scopes.values()]),
+    ]
+
+
+def _digests(evidence: Evidence) -> list[arrays.Column]:
+    renewed = evidence.digests.values()
+    return [
+        arrays.texts([key_id for key_id, _ in evidence.digests]),
+        arrays.ints([version for _, version in evidence.digests]),
+        arrays.blobs([old for old, _, _ in renewed]),
+        arrays.blobs([new for _, new, _ in renewed]),
+        arrays.ints([pepper for _, _, pepper in renewed]),
     ]

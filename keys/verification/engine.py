@@ -5,8 +5,7 @@ fetches and counts. Runs on a login of its own, which reads every organization's
 of use, counters, and a digest under a newer pepper. Source: spec KEYS §7, DESIGN decision 5.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, timedelta
 from typing import Any, Final
 
@@ -17,9 +16,10 @@ from keys import peppers, verdict
 from keys.limits import Bounds, Meter
 from keys.scopes import Layers, holds
 from keys.verdict import Code
-from keys.verification import arrays, counting, records
+from keys.verification import counting, records
 from keys.verification.asking import Answer, Ask, Call, Credential, Judged
 from keys.verification.batcher import Batcher
+from keys.verification.channel import Channel
 from keys.verification.counting import Evidence, Recorded
 from keys.verification.records import Known, Truth
 from keys.verification.unknown import Unknown, network_of
@@ -43,7 +43,7 @@ class Engine:
         self._dsn = dsn
         self._unknown = Unknown()
         self._noted = Noted()
-        self._batcher: Batcher[Call, Answer] = Batcher(self._connect, self._serve, lanes=lanes)
+        self._batcher: Batcher[Call, Answer] = Batcher(self._channel, self._serve, lanes=lanes)
 
     async def start(self) -> None:
         """Begin to serve; the database need not be there yet."""
@@ -64,57 +64,29 @@ class Engine:
         return await self._batcher.submit(call)
 
     async def _connect(self) -> AsyncConnection[Any]:
-        connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, options=SETTINGS)
-        arrays.register(connection)
-        return connection
+        return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, options=SETTINGS)
 
-    async def _serve(self, connection: AsyncConnection[Any], calls: Sequence[Call]) -> Sequence[Answer]:
-        group = Group(calls, await self._read(connection, calls), self._noted)
+    async def _channel(self) -> Channel:
+        return Channel(await self._connect())
+
+    async def _serve(self, channel: Channel, calls: Sequence[Call]) -> Sequence[Answer]:
+        group = Group(calls, await self._read(channel, calls), self._noted)
         group.decide()
         keys, organizations = group.to_lock()
-        if keys:
-            async with _whole(connection):
-                meter = await counting.lock(connection, keys, organizations)
-                group.finish(meter)
-                await counting.write(connection, group.evidence, meter)
-        else:
-            group.finish(None)
-            await self._write(connection, group.evidence)
+        meter = await counting.lock(channel, keys, organizations) if keys else None
+        group.finish(meter)
+        if meter is not None or not group.evidence.is_empty:
+            await counting.write(channel, group.evidence, meter)
         self._noted.add(group.evidence.scopes)
         for organization_id, network, code in group.unknown:
             self._unknown.add(organization_id, network, code)
         return group.answers
 
     @staticmethod
-    async def _read(connection: AsyncConnection[Any], calls: Sequence[Call]) -> Truth:
+    async def _read(channel: Channel, calls: Sequence[Call]) -> Truth:
         digests = {digest: None for call in calls for digest in call.digests}
         projects = {call.ask.project: None for call in calls if call.ask and call.ask.project}
-        return await records.read(connection, list(digests), list(projects))
-
-    @staticmethod
-    async def _write(connection: AsyncConnection[Any], evidence: Evidence) -> None:
-        """Write what is one statement as one, else in a transaction."""
-        if evidence.is_one_statement:
-            await counting.write(connection, evidence, None)
-        elif not evidence.is_empty:
-            async with _whole(connection):
-                await counting.write(connection, evidence, None)
-
-
-@asynccontextmanager
-async def _whole(connection: AsyncConnection[Any]) -> AsyncIterator[None]:
-    """Run a transaction in a pipeline, which waits for the database only where an answer is read.
-
-    Where anything fails, the connection ends and the transaction with it; the next group opens another.
-    """
-    try:
-        async with connection.pipeline():
-            await connection.execute(b"BEGIN")
-            yield
-            await connection.execute(b"COMMIT")
-    except BaseException:
-        await connection.close()
-        raise
+        return await records.read(channel, list(digests), list(projects))
 
 
 class Noted:

@@ -11,20 +11,22 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from psycopg import AsyncConnection
-
 from keys import limits, verdict
 from keys.policy.limits import Source, effective_limit
 from keys.scopes import Layers, Risks
 from keys.secret import Mode
 from keys.verification import arrays
+from keys.verification.channel import Channel, Query, statement
 from orgs.roles import Risk, Role, ceiling, highest
 from orgs.terms import RateLimit, Terms, effective
 
-CATALOGUE: Final = "SELECT string_agg(name || ' ' || risk, E'\\n' ORDER BY name) FROM keys_scope"
+_CATALOGUE: Final = "SELECT string_agg(name || ' ' || risk, E'\\n' ORDER BY name) FROM keys_scope"
+CATALOGUE: Final = statement("catalogue", _CATALOGUE)
 # By position, because the rows are read by the columns' order alone. What keys of one place share comes as one text,
 # which is read once for all that are alike. A project's path holds the ids from the root.
-RECORDS: Final = """
+RECORDS: Final = statement(
+    "records",
+    """
 SELECT d.n, s.version, s.expires_at, s.accepted_until, s.pepper_version,
        k.id, k.name, k.kind, k.organization_id, k.scopes, k.allowed_ips, k.tags::text, k.newest_version,
        k.is_disabled, k.disabled_until, k.revoked_at, k.owner_type, k.owner_user_id, k.owner_team, u.name,
@@ -50,13 +52,17 @@ SELECT d.n, s.version, s.expires_at, s.accepted_until, s.pepper_version,
   JOIN orgs_project p ON p.id = k.project_id
   LEFT JOIN orgs_user u ON u.id = k.owner_user_id
   LEFT JOIN keys_tier t ON t.slug = k.tier_id
-""".replace("CATALOGUE", CATALOGUE)
-PROJECTS: Final = """
+""".replace("CATALOGUE", _CATALOGUE),
+)
+PROJECTS: Final = statement(
+    "projects",
+    """
 SELECT p.id, p.organization_id, p.path,
        (SELECT jsonb_agg(a.scopes)::text FROM orgs_project a
          WHERE a.id = ANY (string_to_array(trim('/' FROM p.path), '/')) AND a.scopes IS NOT NULL)
   FROM orgs_project p WHERE p.id = ANY (%s)
-"""
+""",
+)
 
 
 class Row(NamedTuple):
@@ -140,30 +146,26 @@ class Truth(NamedTuple):
     projects: Mapping[str, RequestedProject]
 
 
-async def read(connection: AsyncConnection[Any], digests: Sequence[bytes], projects: Sequence[str]) -> Truth:
+async def read(channel: Channel, digests: Sequence[bytes], projects: Sequence[str]) -> Truth:
     """Read all that a group of calls needs; each statement sees what is committed when it begins.
 
     Args:
-        connection: in autocommit.
         digests: of the presented secrets and of the verifiers' own.
         projects: ids that verifiers named, unknown ones among them perhaps.
     """
-    rows = [Row._make(values) for values in await _all(connection, RECORDS, (arrays.blobs(digests),))]
+    queries: list[Query] = [(RECORDS, [arrays.blobs(digests)])]
+    if projects:
+        queries.append((PROJECTS, [arrays.texts(projects)]))
+    found, *named = await channel.run(*queries)
+    rows = [Row._make(values) for values in found]
     catalogue = next((row.catalogue for row in rows if row.number == 1), None)
     if rows and catalogue is None:
-        catalogue = (await _all(connection, CATALOGUE, ()))[0][0]
+        ((catalogue,),) = (await channel.run((CATALOGUE, [])))[0]
     risks = _risks(catalogue or "")
-    named = await _all(connection, PROJECTS, (arrays.texts(projects),)) if projects else []
     return Truth(
         {digests[row.number - 1]: _known(row, risks) for row in rows},
-        {values[0]: _requested(*values[1:]) for values in named},
+        {values[0]: _requested(*values[1:]) for values in (named[0] if named else [])},
     )
-
-
-async def _all(connection: AsyncConnection[Any], statement: str, values: tuple[Any, ...]) -> list[Any]:
-    cursor = connection.cursor(binary=True)
-    await cursor.execute(statement.encode(), values, prepare=True)
-    return await cursor.fetchall()
 
 
 def _known(row: Row, risks: Risks) -> Known:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import structlog
 from psycopg import AsyncConnection
 
 from keys.verdict import Code
-from keys.verification.batcher import LOST, Connect
+from keys.verification.batcher import LOST
 
 EVERY_SECONDS: Final = 1.0
 MAX_NETWORKS: Final = 1_000
@@ -48,6 +49,7 @@ ON CONFLICT (organization_id, minute, network, code) DO UPDATE SET calls = c.cal
 # Processes write one after the other: else each would give away the thousand places.
 IN_TURN: Final = "SELECT pg_advisory_xact_lock(hashtextextended('keystead unknown calls', 0))"
 
+type Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 type Counts = Counter[tuple[str, int, str, str]]
 
 log = structlog.get_logger("keystead.verification")

@@ -77,9 +77,9 @@ class TestInTheMiddle:
         made = key_builders.create(cast.acme, cast.alice)
         read = records.read
 
-        async def read_and_lose(connection, digests, projects):
-            found = await read(connection, digests, projects)
-            terminate(connection.info.backend_pid)
+        async def read_and_lose(channel, digests, projects):
+            found = await read(channel, digests, projects)
+            terminate(channel._connection.info.backend_pid)
             return found
 
         monkeypatch.setattr(records, "read", read_and_lose)
@@ -91,9 +91,9 @@ class TestInTheMiddle:
         assert api.get("/me").status_code == 200
         read = records.read
 
-        async def lose(connection, digests, projects):
-            terminate(connection.info.backend_pid)
-            return await read(connection, digests, projects)
+        async def lose(channel, digests, projects):
+            terminate(channel._connection.info.backend_pid)
+            return await read(channel, digests, projects)
 
         monkeypatch.setattr(records, "read", lose)
         is_unavailable(api.get("/me"))
