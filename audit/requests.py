@@ -60,8 +60,9 @@ def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _normal(text: str) -> str:
+    # A zone (`fe80::1%eth0`) means something on one machine only, and to PostgreSQL nothing.
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return ""
     mapped = getattr(address, "ipv4_mapped", None)

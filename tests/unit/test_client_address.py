@@ -19,6 +19,8 @@ PROXIES = config.networks("10.0.0.0/8,fd00::/8", "TRUSTED_PROXIES")
         ("::ffff:10.0.0.1", "::ffff:198.51.100.1", "198.51.100.1"),
         ("fd00::1", "2001:db8::5", "2001:db8::5"),
         ("", "198.51.100.1", ""),
+        ("fe80::1%eth0", "", "fe80::1"),
+        ("10.0.0.1", "fe80::1%'", "fe80::1"),
     ],
 )
 def test_the_right_most_untrusted_address_counts(peer, forwarded, expected):
