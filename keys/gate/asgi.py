@@ -71,15 +71,16 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 async def _bare(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as any application
     """Answer where there are no pages: that the process lives, whether it can verify, and 404."""
+    id_ = request_id(read_headers(scope["headers"]).get("x-request-id", ""))
     outgoing = Outgoing(HTTPStatus.OK, b'{"status": "ok"}', {"Content-Type": JSON})
     if scope["path"] == "/readyz":
         try:
             await running.here().ask(Call(verifier=NO_CREDENTIAL, own=Own(ip=None)))
         except KeysError as error:
-            outgoing = of_problem(problems.of(error), "")
+            outgoing = of_problem(problems.of(error), id_)
     elif scope["path"] != "/healthz":
-        outgoing = of_problem(problems.not_found(), "")
-    await send_answer(send, outgoing, request_id(""))
+        outgoing = of_problem(problems.not_found(), id_)
+    await send_answer(send, outgoing, id_)
 
 
 async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,7 +135,9 @@ async def _body(receive: Receive) -> bytes:
         if message["type"] == "http.disconnect":
             break
         size += len(message.get("body", b""))
-        chunks = [*chunks, message.get("body", b"")] if size <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE else []
+        chunks.append(message.get("body", b""))
+        if size > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            chunks.clear()
     if size > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         raise problems.TOO_LARGE
     return b"".join(chunks)
