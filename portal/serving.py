@@ -18,6 +18,7 @@ from typing import Any, Final
 import uvicorn
 
 from portal.config import BASE_DIR
+from portal.heads import BoundedHeads
 
 # A process that ends sooner than this after its start is started again only then.
 MIN_LIFE_SECONDS: Final = 2.0
@@ -57,7 +58,15 @@ class Processes:
         return 0
 
     def _start(self, number: int) -> None:
-        command = (sys.executable, "-m", "portal.serving", self.host, str(self.port), self.serves)
+        command = (
+            sys.executable,
+            "-m",
+            "portal.serving",
+            self.host,
+            str(self.port),
+            self.serves,
+            str(os.getpid()),
+        )
         process = subprocess.Popen(command, cwd=BASE_DIR, stdin=subprocess.DEVNULL)  # noqa: S603 - our own
         self.running[number] = (process, time.monotonic())
 
@@ -104,13 +113,14 @@ def bound(host: str, port: int, *, is_shared: bool = True) -> socket.socket:
     return found
 
 
-def main(host: str, port: str, serves: str) -> None:
-    """Be one of the processes."""
+def main(host: str, port: str, serves: str, supervisor: str) -> None:
+    """Be one of the processes of a supervisor, by its process id."""
+    threading.Thread(target=_follow, args=(int(supervisor),), daemon=True).start()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
     config = uvicorn.Config(
         _gate_alone() if serves == ONLY_VERIFY else _whole(),
         loop="uvloop",
-        http="httptools",
+        http=BoundedHeads,
         lifespan="on",
         proxy_headers=False,
         access_log=False,
@@ -118,7 +128,6 @@ def main(host: str, port: str, serves: str) -> None:
         log_config=None,
         timeout_graceful_shutdown=STOP_SECONDS - 5,
     )
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     server = _Server(config)
     with bound(host, int(port)) as listener:
         server.run(sockets=[listener])

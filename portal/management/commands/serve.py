@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from keys.usage import partitions
-from portal.serving import ONLY_VERIFY, WHOLE, Processes, ServeError
+from portal.serving import ONLY_VERIFY, WHOLE, Processes, ServeError, check_free
 
 MOST_WORKERS = 256
 
@@ -28,6 +28,10 @@ class Command(BaseCommand):
         workers = options["workers"] or os.cpu_count() or 1
         if workers not in range(1, MOST_WORKERS + 1):
             raise CommandError(f"--workers is a number from 1 to {MOST_WORKERS}")
+        try:
+            check_free(options["host"], options["port"])
+        except ServeError as error:
+            raise CommandError(str(error)) from error
         self._make_partitions()
         processes = Processes(options["host"], options["port"], workers=workers, serves=options["only"])
         self.stderr.write(
