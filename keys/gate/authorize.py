@@ -16,7 +16,7 @@ from keys.gate import credentials, standing
 from keys.gate.messages import Incoming, Outgoing
 from keys.scopes import Query, all_of, parse_query
 from keys.verdict import Code
-from keys.verification import NO_CREDENTIAL, Ask, Call, Credential, Judged, Own, credential
+from keys.verification import NO_CREDENTIAL, Ask, Call, Credential, Judged, Own, credential, recent
 from keys.verification.engine import Engine
 
 SCOPE: Final = "keys:verify"
@@ -77,8 +77,10 @@ def _credentials(request: Incoming) -> tuple[Credential, Credential]:
     if verifier := request.header("x-keystead-verifier"):
         if "x-forwarded-api-key" in request.headers:
             raise ValueError("two ways at once")
-        return credential(_bare(verifier)), _of_client(authorization, is_bare=False)
-    return credential(_bare(authorization)), _of_client(request.header("x-forwarded-api-key"), is_bare=True)
+        return recent.credential(_bare(verifier)), _of_client(authorization, is_bare=False)
+    return recent.credential(_bare(authorization)), _of_client(
+        request.header("x-forwarded-api-key"), is_bare=True
+    )
 
 
 def _bare(header: str) -> str:

@@ -16,7 +16,7 @@ from keys.api.times import as_text
 from keys.gate import credentials, standing
 from keys.gate.messages import JSON, Incoming, Outgoing
 from keys.scopes import Query, all_of, parse_query
-from keys.verification import Ask, Call, Judged, Own, credential
+from keys.verification import Ask, Call, Judged, Own, credential, recent
 from keys.verification.engine import Engine
 from keys.verification.records import Row
 
@@ -32,7 +32,7 @@ async def verify(request: Incoming, engine: Engine) -> Outgoing:
     """
     token = credentials.bearer(request.header("authorization"))
     credentials.refuse_key_in_query(request.query)
-    verifier, own = credential(token), Own(ip=request.client_ip, scope=SCOPE)
+    verifier, own = recent.credential(token), Own(ip=request.client_ip, scope=SCOPE)
     try:
         asked = _asked(request)
     except Problem:

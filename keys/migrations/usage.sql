@@ -42,6 +42,37 @@ CREATE INDEX keys_usage_of_key ON keys_usage (key_id, grain, at);
 -- For the operator's view over all organizations, and for retention.
 CREATE INDEX keys_usage_by_time ON keys_usage (grain, at);
 
+-- The same calls without their keys, by the place of each key, which it never changes: what is asked of an organization
+-- or a project is as quick with 100,000 keys as with ten. A call of no key that there is has no place.
+CREATE TABLE keys_usageplace (
+    organization_id varchar(32) NOT NULL,
+    grain char(1) NOT NULL CHECK (grain IN ('m', 'h', 'd')),
+    at timestamptz NOT NULL,
+    project_id varchar(32) NOT NULL,
+    environment_id varchar(32) NOT NULL,
+    endpoint varchar(256) NOT NULL COLLATE "C",
+    region varchar(64) NOT NULL COLLATE "C",
+    code varchar(32) NOT NULL COLLATE "C",
+    calls bigint NOT NULL,
+    cost bigint NOT NULL,
+    PRIMARY KEY (organization_id, grain, at, project_id, environment_id, endpoint, region, code)
+);
+CREATE INDEX keys_usageplace_by_time ON keys_usageplace (grain, at);
+
+-- The same calls by key alone, to find the busiest of 100,000: by week (UTC, from Monday) too. A week is the sum of the
+-- days of it that are kept. Refused are those of the calls that were not VALID, cost is what the others spent.
+CREATE TABLE keys_usagekey (
+    organization_id varchar(32) NOT NULL,
+    grain char(1) NOT NULL CHECK (grain IN ('h', 'd', 'w')),
+    at timestamptz NOT NULL,
+    key_id varchar(32) NOT NULL,
+    calls bigint NOT NULL,
+    refused bigint NOT NULL,
+    cost bigint NOT NULL,
+    PRIMARY KEY (organization_id, grain, at, key_id)
+);
+CREATE INDEX keys_usagekey_by_time ON keys_usagekey (grain, at);
+
 -- The endpoints that an organization's roll-ups tell apart on a day (UTC): its first 1,000.
 CREATE TABLE keys_usageendpoint (
     organization_id varchar(32) NOT NULL,
@@ -84,7 +115,13 @@ CREATE TABLE keys_usagereport (
     PRIMARY KEY (verifier_id, batch)
 );
 
-REVOKE INSERT, UPDATE, DELETE ON keys_call, keys_usage, keys_usageendpoint, keys_usagemark, keys_unknowncalls, keys_scopeuse, keys_usagereport FROM keystead_app;
+-- Written by every call: room for the new version on the same page, and no index that nobody needs.
+ALTER TABLE keys_keyuse SET (fillfactor = 80);
+ALTER TABLE keys_secretuse SET (fillfactor = 80);
+DROP INDEX keys_keyuse_key_id_cc9f5ac3_like;
+
+REVOKE INSERT, UPDATE, DELETE ON keys_call, keys_usage, keys_usageplace, keys_usagekey, keys_usageendpoint, keys_usagemark, keys_unknowncalls,
+    keys_scopeuse, keys_usagereport FROM keystead_app;
 REVOKE INSERT, UPDATE, DELETE ON keys_organizationspend FROM keystead_app;
 
 GRANT SELECT ON keys_tier TO keystead_verify;
@@ -254,7 +291,7 @@ CREATE FUNCTION usage_admit_endpoints(since xid8, until xid8) RETURNS void LANGU
     ) n WHERE n.place <= 1000
 $$;
 
--- Add the calls of some transactions to their minutes, hours and days; return how many rows they were.
+-- Add the calls of some transactions to their minutes, hours and days, three ways; return how many rows they were.
 CREATE FUNCTION usage_add_up(since xid8, until xid8) RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     rolled bigint;
@@ -274,6 +311,23 @@ BEGIN
         GROUP BY 1, 2, 3, 4, 5, 6, 7
         ON CONFLICT (organization_id, grain, at, key_id, endpoint, region, code)
             DO UPDATE SET calls = u.calls + excluded.calls, cost = u.cost + excluded.cost
+    ), by_place AS (
+        INSERT INTO public.keys_usageplace AS u (organization_id, grain, at, project_id, environment_id, endpoint, region, code, calls, cost)
+        SELECT m.organization_id, g.grain, date_trunc(g.unit, m.at, 'UTC'), coalesce(k.project_id, ''), coalesce(k.environment_id, ''),
+            m.endpoint, m.region, m.code, sum(m.calls), sum(m.cost)
+        FROM minutes m LEFT JOIN public.keys_apikey k ON k.id = m.key_id AND k.organization_id = m.organization_id
+            CROSS JOIN (VALUES ('m', 'minute'), ('h', 'hour'), ('d', 'day')) AS g (grain, unit)
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ON CONFLICT (organization_id, grain, at, project_id, environment_id, endpoint, region, code)
+            DO UPDATE SET calls = u.calls + excluded.calls, cost = u.cost + excluded.cost
+    ), by_key AS (
+        INSERT INTO public.keys_usagekey AS u (organization_id, grain, at, key_id, calls, refused, cost)
+        SELECT m.organization_id, g.grain, date_trunc(g.unit, m.at, 'UTC'), m.key_id, sum(m.calls),
+            coalesce(sum(m.calls) FILTER (WHERE m.code <> 'VALID'), 0), coalesce(sum(m.cost) FILTER (WHERE m.code = 'VALID'), 0)
+        FROM minutes m CROSS JOIN (VALUES ('h', 'hour'), ('d', 'day'), ('w', 'week')) AS g (grain, unit)
+        GROUP BY 1, 2, 3, 4
+        ON CONFLICT (organization_id, grain, at, key_id)
+            DO UPDATE SET calls = u.calls + excluded.calls, refused = u.refused + excluded.refused, cost = u.cost + excluded.cost
     )
     SELECT coalesce(sum(entries), 0) INTO rolled FROM minutes;
     RETURN rolled;
@@ -292,10 +346,12 @@ BEGIN
     RETURN renumbered;
 END $$;
 
--- How long each organization's usage is kept, by its plan.
-CREATE FUNCTION usage_kept(OUT organization_id varchar, OUT since timestamptz) RETURNS SETOF record
+-- Since when each organization's usage is kept, by its plan; the days a little longer, see usage_retain.
+CREATE FUNCTION usage_kept(OUT organization_id varchar, OUT since timestamptz, OUT days_since timestamptz) RETURNS SETOF record
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT o.id, now() - make_interval(days => p.usage_retention_days) FROM public.orgs_organization o JOIN public.orgs_plan p ON p.slug = o.plan_id
+    SELECT o.id, s.since, least(s.since - interval '1 day', date_trunc('month', now(), 'UTC'))
+    FROM public.orgs_organization o JOIN public.orgs_plan p ON p.slug = o.plan_id
+        CROSS JOIN LATERAL (SELECT now() - make_interval(days => p.usage_retention_days)) AS s (since)
 $$;
 
 -- The days on which some organization's calls are past keeping.
@@ -329,16 +385,31 @@ END $$;
 
 -- Delete what else is past keeping: roll-ups (minutes after 7 days and hours after 400, a little later, so that the first
 -- bucket that may be asked for is whole; all by the plan, but the days of the running month stay, which the month's
--- figures are), unknown calls, reported batches, idempotency records.
+-- figures are; a week loses them one by one), unknown calls, reported batches, idempotency records.
 CREATE FUNCTION usage_retain() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mark CONSTANT xid8 := (SELECT rolled_until FROM public.keys_usagemark);
+    name text;
 BEGIN
-    DELETE FROM public.keys_usage WHERE grain = 'm' AND at < now() - interval '7 days 2 hours';
-    DELETE FROM public.keys_usage WHERE grain = 'h' AND at < now() - interval '402 days';
-    DELETE FROM public.keys_usage u USING public.usage_kept() k WHERE u.organization_id = k.organization_id AND u.grain IN ('m', 'h') AND u.at < k.since;
-    DELETE FROM public.keys_usage u USING public.usage_kept() k
-        WHERE u.organization_id = k.organization_id AND u.grain = 'd' AND u.at < least(k.since - interval '1 day', date_trunc('month', now(), 'UTC'));
+    FOREACH name IN ARRAY ARRAY['keys_usage', 'keys_usageplace', 'keys_usagekey'] LOOP
+        EXECUTE format($sql$DELETE FROM public.%I WHERE grain = 'm' AND at < now() - interval '7 days 2 hours'$sql$, name);
+        EXECUTE format($sql$DELETE FROM public.%I WHERE grain = 'h' AND at < now() - interval '402 days'$sql$, name);
+        EXECUTE format($sql$DELETE FROM public.%I u USING public.usage_kept() k
+            WHERE u.organization_id = k.organization_id AND u.grain IN ('m', 'h') AND u.at < k.since$sql$, name);
+    END LOOP;
+    DELETE FROM public.keys_usage u USING public.usage_kept() k WHERE u.organization_id = k.organization_id AND u.grain = 'd' AND u.at < k.days_since;
+    DELETE FROM public.keys_usageplace u USING public.usage_kept() k WHERE u.organization_id = k.organization_id AND u.grain = 'd' AND u.at < k.days_since;
+    WITH gone AS (
+        DELETE FROM public.keys_usagekey u USING public.usage_kept() k
+        WHERE u.organization_id = k.organization_id AND u.grain = 'd' AND u.at < k.days_since RETURNING u.*
+    ), weeks AS (
+        SELECT organization_id, date_trunc('week', at, 'UTC') AS at, key_id, sum(calls) AS calls, sum(refused) AS refused, sum(cost) AS cost
+        FROM gone GROUP BY 1, 2, 3
+    )
+    UPDATE public.keys_usagekey u SET calls = u.calls - w.calls, refused = u.refused - w.refused, cost = u.cost - w.cost FROM weeks w
+        WHERE u.organization_id = w.organization_id AND u.grain = 'w' AND u.at = w.at AND u.key_id = w.key_id;
+    DELETE FROM public.keys_usagekey u USING public.usage_kept() k
+        WHERE u.organization_id = k.organization_id AND u.grain = 'w' AND u.at < k.days_since AND u.calls = 0;
     DELETE FROM public.keys_call_default c USING public.usage_kept() k WHERE c.organization_id = k.organization_id AND c.at < k.since AND c.xid < mark;
     DELETE FROM public.keys_unknowncalls n USING public.usage_kept() k WHERE n.organization_id = k.organization_id AND n.minute < k.since;
     DELETE FROM public.keys_usageendpoint WHERE day < now() - interval '3 days';

@@ -4,7 +4,17 @@
 it for a group, `batcher` makes the groups, `running` holds the engine of this process.
 """
 
-from keys.verification.asking import NO_CREDENTIAL, Answer, Ask, Call, Credential, Judged, Own, credential
+from keys.verification.asking import (
+    NO_CREDENTIAL,
+    Answer,
+    Ask,
+    Call,
+    Credential,
+    Judged,
+    Own,
+    credential,
+    recent,
+)
 from keys.verification.own import authenticate
 from keys.verification.running import DATABASE, ask
 
@@ -20,4 +30,5 @@ __all__ = [
     "ask",
     "authenticate",
     "credential",
+    "recent",
 ]

@@ -1,7 +1,9 @@
 """What is asked of verification, and what it answers."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Final
 
 from django.conf import settings
@@ -11,6 +13,8 @@ from keys import secret as secrets
 from keys.errors import Malformed
 from keys.scopes import Query
 from keys.verification.records import Known
+
+MAX_RECENT: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,32 @@ def credential(text: str) -> Credential:
 
 
 NO_CREDENTIAL: Final = Credential(())
+
+
+class Recent:
+    """Credentials of those who call again and again, the verifiers, so that each is worked out once.
+
+    Kept under a keyed hash whose key dies with the process: no secret stays in memory for it.
+    """
+
+    def __init__(self) -> None:
+        self._key = os.urandom(32)
+        self._peppers: object = None
+        self._found: dict[bytes, Credential] = {}
+
+    def credential(self, text: str) -> Credential:
+        """Return what a presented text is looked up by, as `credential` does."""
+        if self._peppers is not settings.KEY_PEPPERS or len(self._found) >= MAX_RECENT:
+            self._peppers = settings.KEY_PEPPERS
+            self._found = {}
+        mark = blake2b(text.encode("utf-8", "surrogatepass"), key=self._key, digest_size=32).digest()
+        found = self._found.get(mark)
+        if found is None:
+            found = self._found[mark] = credential(text)
+        return found
+
+
+recent: Final = Recent()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

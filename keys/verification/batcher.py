@@ -17,7 +17,9 @@ import structlog
 from keys.errors import Unavailable
 from keys.verification.channel import Channel
 
-LANES: Final = 2
+LANES: Final = 3
+GATHER_SECONDS: Final = 0.001
+HELP_SECONDS: Final = 0.02
 MAX_GROUP: Final = 128
 MAX_WAITING: Final = 2_000
 # A call is answered, if only with 503, within a second of its arrival.
@@ -67,6 +69,8 @@ class Batcher[Ask, Answer]:
         self._queue: deque[Waiting[Ask, Answer]] = deque()
         self._flying: dict[int, Sequence[Waiting[Ask, Answer]]] = {}
         self._arrived = asyncio.Event()
+        self._wanted = 0
+        self._enough = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._connections: dict[int, Channel] = {}
         self._serving: set[asyncio.Task[Sequence[Answer]]] = set()
@@ -101,16 +105,19 @@ class Batcher[Ask, Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append(Waiting(ask, future, time.monotonic()))
         self._arrived.set()
+        if len(self._queue) >= self._wanted:
+            self._enough.set()
         return await future
 
     async def _lane(self, number: int) -> None:
         pause = RECONNECT_SECONDS[0]
+        last = 0
         while True:
             await self._arrived.wait()
-            # What is in the sockets already joins this group.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            if not await (self._gather(last) if number == 0 else self._is_needed()):
+                continue
             group = self._take()
+            last = len(group)
             if not group:
                 continue
             self._flying[number] = group
@@ -125,6 +132,24 @@ class Batcher[Ask, Answer]:
             finally:
                 # Nobody waits on after the end, whatever it was.
                 self._fail(self._flying.pop(number))
+
+    async def _gather(self, last: int) -> bool:
+        """Let calls join that are about to arrive: what is in the sockets already, and for a millisecond at most so
+        many as were answered just now, whose clients are likely to ask again."""
+        await asyncio.sleep(0)
+        if len(self._queue) < last:
+            self._wanted = last
+            self._enough.clear()
+            timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._enough.set)
+            await self._enough.wait()
+            timer.cancel()
+            self._wanted = 0
+        return True
+
+    async def _is_needed(self) -> bool:
+        """Tell whether the first lane leaves calls waiting, because its database is slow: then another one helps."""
+        await asyncio.sleep(HELP_SECONDS)
+        return bool(self._queue) and self._queue[0].since < time.monotonic() - HELP_SECONDS
 
     def _take(self) -> list[Waiting[Ask, Answer]]:
         """Take the calls that wait, oldest first; who has given up meanwhile is left out."""

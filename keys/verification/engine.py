@@ -18,7 +18,7 @@ from keys.scopes import Layers, holds
 from keys.verdict import Code
 from keys.verification import counting, records
 from keys.verification.asking import Answer, Ask, Call, Credential, Judged
-from keys.verification.batcher import Batcher
+from keys.verification.batcher import LANES, Batcher
 from keys.verification.channel import Channel
 from keys.verification.counting import Evidence, Recorded
 from keys.verification.records import Known, Truth
@@ -38,7 +38,7 @@ MALFORMED: Final = Judged(verdict.MALFORMED, None)
 class Engine:
     """The verification of one process; its methods are called on the event loop that started it."""
 
-    def __init__(self, dsn: str, *, lanes: int = 2) -> None:
+    def __init__(self, dsn: str, *, lanes: int = LANES) -> None:
         """`dsn` is libpq's, of the verification's login."""
         self._dsn = dsn
         self._unknown = Unknown()

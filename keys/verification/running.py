@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from keys.errors import Unavailable
 from keys.verification.asking import Answer, Call
+from keys.verification.batcher import LANES
 from keys.verification.engine import Engine
 
 DATABASE: Final = "verify"
@@ -50,7 +51,7 @@ def dsn() -> str:
     return make_conninfo(**options | {name: entry[key] for name, key in named.items() if entry[key]})
 
 
-async def start(*, lanes: int = 2) -> Engine:
+async def start(*, lanes: int = LANES) -> Engine:
     """Start this process's engine on the present loop; an ASGI server does, when it starts."""
     global _running  # noqa: PLW0603 - one engine a process is the point
     engine = Engine(dsn(), lanes=lanes)
