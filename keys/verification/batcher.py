@@ -17,7 +17,7 @@ import structlog
 from keys.errors import Unavailable
 from keys.verification.channel import Channel
 
-LANES: Final = 3
+LANES: Final = 2
 GATHER_SECONDS: Final = 0.001
 HELP_SECONDS: Final = 0.02
 MAX_GROUP: Final = 128
