@@ -13,7 +13,7 @@ from typing import Any, Final
 from psycopg import AsyncConnection, OperationalError
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
 from keys.verification.arrays import Column
@@ -97,6 +97,9 @@ class Channel:
                 self._libpq.consume_input()
             result = self._libpq.get_result()
             if result is None:
+                if self._libpq.status != ConnStatus.OK:
+                    # There never comes anything else: what came was no answer of PostgreSQL's.
+                    raise OperationalError("the connection is lost") from error
                 continue
             match result.status:
                 case ExecStatus.PIPELINE_SYNC:
