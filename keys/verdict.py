@@ -44,7 +44,7 @@ class Code(StrEnum):
     QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Record:
     """What the database knows of one secret, its key and all that narrows it, read in one statement.
 
@@ -88,7 +88,7 @@ class Record:
     entitlements: Mapping[str, Entitlement] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Request:
     """What the verifier wants to know.
 

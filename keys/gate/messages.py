@@ -1,18 +1,20 @@
 """A call and its answer, free of the server that carries them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 from keys.api import problems
 from keys.api.problems import Problem
 
 JSON: Final = "application/json"
+NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
+class Incoming(Struct, frozen=True, kw_only=True):
     """One call. `headers` by lower-case name, repeated ones joined by a comma; `peer` is the connection's own address,
     `client_ip` the caller's behind trusted proxies."""
 
@@ -29,13 +31,12 @@ class Incoming:
         return self.headers.get(name, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True):
     """One answer; the carrier adds `X-Request-Id` and what every answer has."""
 
     status: int
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = NONE
 
 
 def of_problem(problem: Problem, request_id: str) -> Outgoing:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
 
+from msgspec import Struct
+
 from keys.limits import Meter, Spend, Window
 from keys.verification import arrays
 from keys.verification.channel import BEGIN, COMMIT, Channel, Query, statement
@@ -102,8 +104,7 @@ UPDATE keys_keysecret s SET digest = free.digest, pepper_version = free.pepper
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class Recorded(Struct, frozen=True, kw_only=True):
     """One answered call of a known key, as it is kept."""
 
     at: datetime

@@ -11,6 +11,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from msgspec import Struct
+
 from keys import limits, verdict
 from keys.policy.limits import Source, effective_limit
 from keys.scopes import Layers, Risks
@@ -119,8 +121,7 @@ class Place:
     layers: Layers
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """A row and what the rules need of it: its place, the record, its bounds, and whence its rate limit comes."""
 
     row: Row
