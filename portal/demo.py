@@ -204,7 +204,8 @@ class Demo:
         """Serve until a signal comes. Raises `DemoError` where the server ends by itself."""
         say("starting the portal and its worker")
         server = ("manage.py", "serve", f"--host={HOST}", f"--port={self.port}", "--workers=1")
-        with self.process("manage.py", "worker"), self.process(*server) as process:
+        worker = self.process("manage.py", "worker", output=subprocess.DEVNULL)
+        with worker, self.process(*server) as process:
             self.await_health(process)
             print(welcome(self.url, read_sign_ins(self.home / SIGN_INS_FILE)), flush=True)  # noqa: T201
             self.serving = True

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         processes = Processes(options["host"], options["port"], workers=workers, serves=options["only"])
         self.stderr.write(
             f"serving {'verification' if options['only'] == ONLY_VERIFY else 'pages and API'} on "
-            f"http://{options['host']}:{options['port']} with {workers} processes",
+            f"http://{options['host']}:{options['port']} with {workers} process{'es' * (workers > 1)}",
             style_func=str,
         )
         try:
