@@ -55,9 +55,11 @@ def made(cast):
 
 
 @pytest.fixture
-def superuser():
+def superuser(server):
+    """Whoever may do anything to the database; afterwards every process has found back to it."""
     with psycopg.connect(cluster.cluster().url(dbname=cluster.database())) as connection:
         yield connection
+    until(lambda: {send(server.port, "GET", "/readyz").status for _ in range(20)} == {200}, 10, server.log)
 
 
 def ask(server, verifier, text, **asked):
