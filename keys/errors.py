@@ -37,6 +37,12 @@ class Invalid(KeysError):
         return (self,)
 
 
+class TakesTooLong(Invalid):
+    """So many calls take too long to count: choose a shorter range, or a filter."""
+
+    code = "takes_too_long"
+
+
 class InvalidMany(Invalid):
     """Several values are not allowed."""
 

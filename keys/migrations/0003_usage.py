@@ -8,13 +8,24 @@ from orgs.rls import protect
 
 SQL = (Path(__file__).parent / "usage.sql").read_text()
 WRITTEN = ("organizationspend", "unknowncalls", "call", "scopeuse", "usagereport")
-TABLES = ("call", "usage", "usageendpoint", "unknowncalls", "scopeuse", "usagereport", "organizationspend")
+TABLES = (
+    "call",
+    "usage",
+    "usageplace",
+    "usagekey",
+    "usageendpoint",
+    "unknowncalls",
+    "scopeuse",
+    "usagereport",
+    "organizationspend",
+)
 REVERSE = """
 DROP FUNCTION usage_new_table(text), usage_partition(date), usage_days(), usage_add_partitions(integer), usage_set_aside(),
     usage_move_left(integer), usage_roll_up(integer), usage_admit_endpoints(xid8, xid8), usage_add_up(xid8, xid8),
     usage_renumber(xid8), usage_kept(), usage_past_days(), usage_retain_calls(date), usage_retain();
 DROP TABLE IF EXISTS keys_call_left;
-DROP TABLE keys_usagereport, keys_scopeuse, keys_unknowncalls, keys_usagemark, keys_usageendpoint, keys_usage, keys_call;
+DROP TABLE keys_usagereport, keys_scopeuse, keys_unknowncalls, keys_usagemark, keys_usageendpoint, keys_usagekey,
+    keys_usageplace, keys_usage, keys_call;
 REVOKE ALL ON keys_tier, keys_organizationspend FROM keystead_verify;
 """
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from keys.usage.questions import Window
+from keys.usage.questions import GroupBy, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +24,18 @@ class Point(Totals):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """One group's points, one for each bucket of the window, zeros included; `group` is None where none was asked."""
+class Share:
+    """One group's part of all calls; `group` is None where none was asked."""
 
     group: str | None
-    points: Sequence[Point]
     totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series(Share):
+    """One group's points, one for each bucket of the window, zeros included."""
+
+    points: Sequence[Point]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,17 @@ class Report:
     series: Sequence[Series]
     totals: Totals
     window: Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """What a page shows, of one snapshot: a report by outcome, and the same calls shared out by each grouping asked.
+
+    Of each grouping those with the most calls first, `OTHER` last; their totals add up to the report's.
+    """
+
+    by_outcome: Report
+    shares: Mapping[GroupBy, Sequence[Share]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,53 +1,46 @@
 """Calls counted by bucket of time: the report behind the Usage page and the API, and a list's sparklines."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from keys.errors import Invalid
 from keys.models import Grain
-from keys.usage.answers import Point, Report, Series, Totals
+from keys.usage.answers import Overview, Point, Report, Series, Share, Totals
 from keys.usage.questions import MAX_POINTS, OTHER, GroupBy, Question, Window, floor, window
-from keys.usage.rows import UNITS, counted, rows
+from keys.usage.rows import bounds, counted, many_rows, rows
+from keys.usage.sources import GROUPS, SUMS, Source
+
+type Counts = dict[tuple[str | None, datetime], Totals]
 
 SPARKLINE_DAYS: Final = 14
-_GROUPS: Final = {
-    None: "NULL::text",
-    GroupBy.KEY: "r.key_id",
-    GroupBy.ORGANIZATION: "r.organization_id",
-    GroupBy.ENDPOINT: "r.endpoint",
-    GroupBy.REGION: "r.region",
-    GroupBy.OUTCOME: "r.code",
-    GroupBy.ENVIRONMENT: "e.slug",
-    GroupBy.PROJECT: "k.project_id",
-}
-_COLUMNS: Final = {
-    GroupBy.KEY: "key_id",
-    GroupBy.ORGANIZATION: "organization_id",
-    GroupBy.ENDPOINT: "endpoint",
-    GroupBy.REGION: "region",
-    GroupBy.OUTCOME: "code",
-}
-_PLACES: Final = """
-  JOIN keys_apikey k ON k.id = r.key_id AND k.organization_id = r.organization_id
-  JOIN orgs_environment e ON e.id = k.environment_id
-  JOIN orgs_project p ON p.id = k.project_id
- WHERE (%(environments)s::text[] IS NULL OR e.slug = ANY(%(environments)s::text[]))
-   AND (%(projects)s::text[] IS NULL OR string_to_array(trim(both '/' from p.path), '/') && %(projects)s::text[])
-   AND (%(reached)s::text[] IS NULL OR p.id = ANY(%(reached)s::text[]))
-"""
 _REPORT: Final = """
 WITH counted AS (
-    SELECT r.at, {group} AS name, sum(r.calls) AS calls, sum(r.calls) FILTER (WHERE r.code <> 'VALID') AS refused,
-           sum(r.cost) FILTER (WHERE r.code = 'VALID') AS cost
-      FROM ({rows}) r {places} GROUP BY 1, 2
+    SELECT r.at, {group} AS name, {sums} FROM {rows} GROUP BY 1, 2
 ), best AS (
     SELECT name FROM counted GROUP BY name ORDER BY sum(calls) DESC, name LIMIT %(top)s
 )
 SELECT c.at, CASE WHEN c.name IS NULL OR b.name IS NOT NULL THEN c.name ELSE %(other)s END AS series,
-       sum(c.calls)::bigint, coalesce(sum(c.refused), 0)::bigint, coalesce(sum(c.cost), 0)::bigint
+       sum(c.calls)::bigint, sum(c.refused)::bigint, sum(c.cost)::bigint
   FROM counted c LEFT JOIN best b ON b.name = c.name
  GROUP BY 1, 2 LIMIT %(most)s
+"""
+# Of 100,000 keys the points of the busiest alone are looked up; what the others had is what these leave of the whole.
+_REPORT_OF_KEYS: Final = """
+WITH best AS MATERIALIZED (
+    SELECT name FROM ({totals}) t ORDER BY calls DESC, name LIMIT %(most_keys)s
+)
+SELECT r.at, r.key_id::text, {sums} FROM {rows} WHERE r.key_id = ANY(ARRAY(SELECT name FROM best)) GROUP BY 1, 2
+UNION ALL
+SELECT r.at, NULL, {sums} FROM {whole} GROUP BY 1
+"""
+_POINTS: Final = "SELECT '' AS kind, r.at, {group}::text AS name, {sums} FROM {rows} GROUP BY 2, 3"
+_SHARES: Final = """
+SELECT '{kind}', NULL, CASE WHEN place <= %(top)s THEN name ELSE %(other)s END,
+       sum(calls)::bigint, sum(refused)::bigint, sum(cost)::bigint
+  FROM (SELECT *, row_number() OVER (ORDER BY calls DESC, name) AS place FROM ({totals}) t) t
+ GROUP BY 3
 """
 _SPARKLINES: Final = "SELECT r.key_id, r.at, sum(r.calls)::bigint FROM ({rows}) r GROUP BY 1, 2"
 
@@ -57,19 +50,42 @@ def report(question: Question, now: datetime) -> Report:
 
     Raises:
         Invalid: as `questions.window`, or more than `MAX_POINTS` points over all series (field `group_by`).
+        TakesTooLong: there are more calls than can be counted in time.
     """
     found = window(question, now)
-    counts = _counts(question, found)
+    counts = _of_keys(question, found) if question.group_by is GroupBy.KEY else _counts(question, found)
     names = sorted({name for name, _ in counts}, key=lambda name: (name == OTHER, str(name)))
     if question.group_by is None:
         names = [None]
     if len(counts) > MAX_POINTS or len(found.buckets) * len(names) > MAX_POINTS:
-        message = f"More than {MAX_POINTS:,} points: choose a wider interval, a shorter range or a filter."
-        raise Invalid(message, field="group_by")
-    series = [_series(name, found, counts) for name in names]
-    # Stable: names stay in order among equals, and what is only the rest comes last.
-    series.sort(key=lambda one: (question.top is not None and one.group == OTHER, -one.totals.calls))
-    return Report(series=series, totals=_sum([one.totals for one in series]), window=found)
+        raise _too_many()
+    return _report(question, found, names, counts)
+
+
+def overview(question: Question, by: Collection[GroupBy], now: datetime) -> Overview:
+    """Count calls by outcome over time and, as a whole, by each of some groupings: one statement, the same calls.
+
+    `question.group_by` does not matter; `question.top`, which is needed, bounds the shares of each grouping.
+
+    Raises:
+        Invalid: as `questions.window`.
+        TakesTooLong: as `report`.
+    """
+    found = window(question, now)
+    source = Source(question, found)
+    sql = [
+        _POINTS.format(group=GROUPS[GroupBy.OUTCOME], sums=SUMS, rows=source.rows(GroupBy.OUTCOME)),
+        *(_SHARES.format(kind=each, totals=source.totals(each)) for each in by),
+    ]
+    limits = {"top": question.top, "other": OTHER}
+    answer = many_rows(" UNION ALL ".join(sql), {**source.parameters, **limits})
+    counts: Counts = {(name, at): _totals(sums) for kind, at, name, *sums in answer if not kind}
+    outcomes = sorted({name for name, _ in counts}, key=str)
+    by_outcome = _report(replace(question, top=None), found, outcomes, counts)
+    shares = {
+        each: _shares((name, _totals(sums)) for kind, _, name, *sums in answer if kind == each) for each in by
+    }
+    return Overview(by_outcome=by_outcome, shares=shares)
 
 
 def sparklines(organization_id: str, key_ids: Collection[str], now: datetime) -> dict[str, list[int]]:
@@ -85,48 +101,62 @@ def sparklines(organization_id: str, key_ids: Collection[str], now: datetime) ->
     return lines
 
 
-def bounds(found: Window) -> dict[str, Any]:
-    """Return the parameters by which the rows know a window."""
-    return {
-        "grain": found.grain.value,
-        "unit": UNITS[found.grain],
-        "since": found.since,
-        "until": found.until,
-    }
-
-
-def _counts(question: Question, found: Window) -> dict[tuple[str | None, datetime], Totals]:
-    columns: dict[str, Collection[str] | None] = {
-        column: question.filters.get(group) for group, column in _COLUMNS.items()
-    }
-    if question.organization_id is not None:
-        chosen = columns["organization_id"]
-        is_left_out = chosen is not None and question.organization_id not in chosen
-        columns["organization_id"] = [] if is_left_out else [question.organization_id]
-    sql, parameters = counted(columns)
-    places = {
-        "environments": _listed(question.filters.get(GroupBy.ENVIRONMENT)),
-        "projects": _listed(question.filters.get(GroupBy.PROJECT)),
-        "reached": _listed(question.project_ids),
-    }
-    by_place = question.group_by in {GroupBy.ENVIRONMENT, GroupBy.PROJECT}
-    is_placed = by_place or any(values is not None for values in places.values())
+def _counts(question: Question, found: Window) -> Counts:
+    source = Source(question, found)
     statement = _REPORT.format(
-        group=_GROUPS[question.group_by], rows=sql, places=_PLACES if is_placed else ""
+        group=GROUPS[question.group_by], sums=SUMS, rows=source.rows(question.group_by)
     )
     limits = {"top": question.top, "other": OTHER, "most": MAX_POINTS + 1}
-    answer = rows(statement, {**parameters, **places, **limits, **bounds(found)})
-    return {
-        (name, at): Totals(calls=calls, refused=refused, cost=cost)
-        for at, name, calls, refused, cost in answer
-    }
+    answer = many_rows(statement, {**source.parameters, **limits})
+    return {(name, at): _totals(sums) for at, name, *sums in answer}
 
 
-def _listed(values: Collection[str] | None) -> list[str] | None:
-    return None if values is None else list(values)
+def _of_keys(question: Question, found: Window) -> Counts:
+    """Count by key; raises `Invalid` where all are asked for and are too many."""
+    source, most = Source(question, found), MAX_POINTS // len(found.buckets)
+    statement = _REPORT_OF_KEYS.format(
+        sums=SUMS, totals=source.totals(GroupBy.KEY), rows=source.rows(GroupBy.KEY), whole=source.rows(None)
+    )
+    limits = {"most_keys": most + 1 if question.top is None else question.top}
+    answer = many_rows(statement, {**source.parameters, **limits})
+    counts: Counts = {(name, at): _totals(sums) for at, name, *sums in answer if name is not None}
+    if question.top is None and len({name for name, _ in counts}) > most:
+        raise _too_many()
+    rest = {at: _totals(sums) for at, name, *sums in answer if name is None}
+    for (_, at), count in counts.items():
+        rest[at] = _less(rest[at], count)
+    return counts | {(OTHER, at): left for at, left in rest.items() if left != Totals()}
 
 
-def _series(name: str | None, found: Window, counts: dict[tuple[str | None, datetime], Totals]) -> Series:
+def _too_many() -> Invalid:
+    message = f"More than {MAX_POINTS:,} points: choose a wider interval, a shorter range or a filter."
+    return Invalid(message, field="group_by")
+
+
+def _report(question: Question, found: Window, names: Sequence[str | None], counts: Counts) -> Report:
+    series = [_series(name, found, counts) for name in names]
+    # Stable: names stay in order among equals, and what is only the rest comes last.
+    series.sort(key=lambda one: (question.top is not None and one.group == OTHER, -one.totals.calls))
+    return Report(series=series, totals=_sum([one.totals for one in series]), window=found)
+
+
+def _shares(counts: Iterable[tuple[str, Totals]]) -> list[Share]:
+    found = [Share(group=name, totals=totals) for name, totals in counts]
+    return sorted(found, key=lambda one: (one.group == OTHER, -one.totals.calls, one.group))
+
+
+def _totals(sums: Sequence[int]) -> Totals:
+    calls, refused, cost = sums
+    return Totals(calls=calls, refused=refused, cost=cost)
+
+
+def _less(whole: Totals, part: Totals) -> Totals:
+    return Totals(
+        calls=whole.calls - part.calls, refused=whole.refused - part.refused, cost=whole.cost - part.cost
+    )
+
+
+def _series(name: str | None, found: Window, counts: Counts) -> Series:
     points = [_point(at, counts.get((name, at), Totals())) for at in found.buckets]
     return Series(group=name, points=points, totals=_sum(points))
 

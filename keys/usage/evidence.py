@@ -11,9 +11,8 @@ from typing import Any, Final
 from keys.models import ApiKey, Call, Grain, KeyUse, ScopeUse
 from keys.scopes import covers
 from keys.usage.answers import Health, LastUsed, Seen, Summary, Traffic, Unknown
-from keys.usage.counting import bounds
 from keys.usage.questions import KEPT, OTHER, Window, floor, month, month_end
-from keys.usage.rows import counted, rows
+from keys.usage.rows import bounds, counted, many_rows, rows
 from keys.verdict import Code
 
 MOST: Final = 50
@@ -128,9 +127,14 @@ def unknown(organization_id: str | None, since: datetime, until: datetime) -> Un
     """Return how often an organization's verifiers (None: everybody's) were shown what is no key.
 
     Counted by the minute; those that the range cuts count whole.
+
+    Raises:
+        TakesTooLong: there are more rows than can be added up in time.
     """
     found = Window(Grain.MINUTE, floor(since, Grain.MINUTE), until)
-    answer = rows(_UNKNOWN, {"organization": organization_id, "since": found.since, "until": found.until})
+    answer = many_rows(
+        _UNKNOWN, {"organization": organization_id, "since": found.since, "until": found.until}
+    )
     networks: dict[str, int] = {}
     for _, network, calls in answer:
         networks[network] = networks.get(network, 0) + calls

@@ -11,6 +11,7 @@ from keys.models.usage import Grain
 
 MAX_BUCKETS: Final = 2_000
 MAX_POINTS: Final = 10_000
+DAY: Final = timedelta(days=1)
 MAX_YEARS: Final = timedelta(days=3_660)
 # Endpoints beyond an organization's first 1,000 of a day, and groups beyond the `top` ones.
 OTHER: Final = "other"
@@ -76,6 +77,16 @@ class Window:
         """Return the start of each bucket."""
         width = WIDTHS[self.grain]
         return [self.since + width * number for number in range((self.until - self.since) // width)]
+
+    @property
+    def weeks(self) -> tuple[datetime, datetime]:
+        """Return from when up to when whole weeks (from Monday, UTC) of whole days are in it; both its end where none.
+
+        Not of hours: days may be kept longer than they, and tell of more.
+        """
+        first = self.since + DAY * (-self.since.weekday() % 7)
+        last = self.until - DAY * self.until.weekday()
+        return (first, last) if self.grain is Grain.DAY and first < last else (self.until, self.until)
 
 
 def window(question: Question, now: datetime) -> Window:

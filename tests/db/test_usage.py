@@ -338,6 +338,8 @@ class TestReadingWhileItRollsUp:
                 least = committed
                 seen = total(where)
                 assert least <= seen <= begun
+                by_outcome, by_key = self.both(where)
+                assert by_outcome == by_key >= seen
         finally:
             done.set()
             for thread in threads:
@@ -345,3 +347,11 @@ class TestReadingWhileItRollsUp:
         assert total(where) == committed > 100
         rolling.roll_up()
         assert total(where) == committed
+
+    def both(self, where):
+        """Return what one page's chart and one page's table count."""
+        now = datetime.now(UTC)
+        question = Question(organization_id=where.id, since=now - DAY, until=now + DAY / 24, top=5)
+        with tenancy.within(where.id):
+            found = usage.overview(question, [GroupBy.KEY], now)
+        return found.by_outcome.totals.calls, sum(one.totals.calls for one in found.shares[GroupBy.KEY])

@@ -476,6 +476,51 @@ class TestRetention:
         assert value(app, "SELECT usage_retain_calls(%s)", midnight().date()) == 0
         assert counts(app) == [1, 1, 1]
 
+    def test_three_ways_of_counting_keep_the_same(self, app, verify):
+        """Whatever goes, a week is the sum of the days of it that stay, and no way tells of more calls than another."""
+        for organization in (ORGANIZATION, SHORT):
+            for days in range(-120, 1):
+                call(verify, at=midnight(days) + DAY / 3, organization=organization, calls=200 + days)
+                call(verify, at=midnight(days) + DAY / 2, organization=organization, code="EXPIRED")
+        roll_up(app)
+        self.retain(app)
+        self.same(app)
+        assert value(app, "SELECT min(at) FROM keys_usagekey WHERE grain = 'd'") >= midnight(-92)
+        self.superuser.execute("UPDATE orgs_plan SET usage_retention_days = 45 WHERE slug = 'long'")
+        self.retain(app)
+        self.same(app)
+        weeks = value(app, "SELECT min(at) FROM keys_usagekey WHERE grain = 'w'")
+        days = value(app, "SELECT min(at) FROM keys_usagekey WHERE grain = 'd'")
+        assert weeks <= days < weeks + 7 * DAY
+        roll_up(app)
+        self.same(app)
+
+    def same(self, app):
+        summed = (
+            "coalesce(sum(calls) FILTER (WHERE code <> 'VALID'), 0),"
+            " coalesce(sum(cost) FILTER (WHERE code = 'VALID'), 0)"
+        )
+        ways = {"keys_usage": summed, "keys_usageplace": summed, "keys_usagekey": "sum(refused), sum(cost)"}
+        for grain in "hd":
+            found = [
+                app.execute(
+                    f"SELECT organization_id, at, sum(calls), {rest} FROM {table} WHERE grain = %s"
+                    " GROUP BY 1, 2 ORDER BY 1, 2",
+                    [grain],
+                ).fetchall()
+                for table, rest in ways.items()
+            ]
+            assert found[0] == found[1] == found[2]
+        weeks, days = (
+            app.execute(
+                f"SELECT organization_id, key_id, {week}, sum(calls), sum(refused), sum(cost) FROM keys_usagekey"
+                " WHERE grain = %s GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+                [grain],
+            ).fetchall()
+            for grain, week in (("w", "at"), ("d", "date_trunc('week', at, 'UTC')"))
+        )
+        assert weeks == days
+
 
 class TestWhoMayWhat:
     @pytest.mark.parametrize(
@@ -492,6 +537,9 @@ class TestWhoMayWhat:
             "UPDATE keys_usagemark SET rolled_until = '0'",
             "DELETE FROM keys_call",
             "DELETE FROM keys_usage",
+            "INSERT INTO keys_usageplace VALUES ('o', 'd', now(), 'p', 'e', '', '', 'VALID', 1, 1)",
+            "UPDATE keys_usagekey SET calls = 0",
+            "DELETE FROM keys_usagekey",
         ],
     )
     def test_the_application_reads_and_calls_and_no_more(self, app, statement):
@@ -531,7 +579,7 @@ class TestWhoMayWhat:
         call(verify, organization=SHORT)
         roll_up(app)
         app.execute("SELECT set_config('app.organization', %s, false)", [SHORT])
-        for table in ("keys_call", "keys_usage", "keys_usageendpoint"):
+        for table in ("keys_call", "keys_usage", "keys_usageplace", "keys_usagekey", "keys_usageendpoint"):
             assert app.execute(f"SELECT DISTINCT organization_id FROM {table}").fetchall() == [(SHORT,)]
         app.execute("RESET app.organization")
         assert value(app, "SELECT count(*) FROM keys_usage") == 0
