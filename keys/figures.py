@@ -8,8 +8,7 @@ from typing import Final
 from keys import charts
 from keys.charts import Columns, Piece
 from keys.forms.usage import HOUR, View
-from keys.usage import OTHER, GroupBy, Report, Seen, Totals, Traffic
-from keys.usage import Series as Counted
+from keys.usage import OTHER, GroupBy, Report, Seen, Share, Totals, Traffic
 from keys.usage.questions import WIDTHS
 from keys.verdict import Code
 
@@ -188,16 +187,16 @@ def drawn(report: Report, view: View, of: str, address: Callable[[View], str]) -
 
 
 def groups(
-    series: Sequence[Counted],
+    shares: Sequence[Share],
     name_of: Callable[[str], Name],
     url_of: Callable[[str], str],
     *,
     by: GroupBy,
 ) -> list[Group]:
-    """Return the groups of a report in words, each with its share of the largest; what has no calls is left out."""
-    most = max((one.totals.calls for one in series), default=0)
+    """Return groups in words, each with its share of the largest; what has no calls is left out."""
+    most = max((one.totals.calls for one in shares), default=0)
     found = []
-    for one in series:
+    for one in shares:
         group, totals = one.group or "", one.totals
         is_rest = group == OTHER
         pieces = [("valid", totals.calls - totals.refused), ("denied", totals.refused)]

@@ -13,11 +13,12 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
 from keys import access, clock, export, figures, meters, rows, usage
+from keys.errors import TakesTooLong
 from keys.figures import Name, Stats
 from keys.forms.usage import DEFAULT_RANGE, FILTERS, GROUPS, RANGES, View
 from keys.models import ApiKey, Call
-from keys.usage import MAX_POINTS, OTHER, GroupBy, Question, Report
-from keys.usagebar import NOT_GIVEN, Bar, ranges
+from keys.usage import MAX_POINTS, OTHER, GroupBy, Question, Report, Share
+from keys.usagebar import NOT_GIVEN, Bar, Range, ranges
 from keys.views import common
 from keys.views.detail import header
 from keys.words import KIND_NAMES
@@ -64,8 +65,12 @@ def usage_csv(request: MemberRequest) -> HttpResponse:
     if view.had_secret:
         messages.warning(request, LEFT_OUT)
         return see_other(view.url())
-    report = _report(request.member, view, now, by=GroupBy(view.by), top=EXPORTED)
-    name_of = _names(request.member, view, report)
+    try:
+        report = _report(request.member, view, now)
+    except TakesTooLong as error:
+        messages.warning(request, f"There is no export: {error.detail}")
+        return see_other(view.url())
+    name_of = _names(request.member, view, report.series)
     text = io.StringIO(newline="")
     export.write(text, [HEADER[0], view.by, f"{view.by} name", *HEADER[1:]], _cells(report, name_of))
     response = HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8")
@@ -89,59 +94,42 @@ def key_usage(request: MemberRequest, key_id: str) -> HttpResponse:
 
 def _shown(member: Member, view: View, now: datetime) -> dict[str, Any]:
     bar = _bar(member, view)
-    by_outcome = _report(member, view, now, by=GroupBy.OUTCOME)
-    totals = by_outcome.totals
     context = {
         "view": view,
         "now": now,
         "bar": bar,
         **_range(view, now),
-        "stats": Stats(totals),
         "sees_everything": member.may(Permission.KEYS_VIEW),
         "meters": [meters.of_organization(member.organization, now)] if _sees_organization(member) else [],
-        "unknown": _unknown(member, view, now),
         "by": GROUPS[view.by],
         "groupings": bar.groupings,
     }
-    if not totals.calls:
+    try:
+        return context | _counted(member, view, bar, now)
+    except TakesTooLong:
+        return context | {"is_too_much": True, "shorter": _shorter(view, now)}
+
+
+def _counted(member: Member, view: View, bar: Bar, now: datetime) -> dict[str, Any]:
+    by, question = GroupBy(view.by), _question(member, view, now, top=SHOWN)
+    found = usage.overview(question, [] if by is GroupBy.OUTCOME else [by], now)
+    context = {"stats": Stats(found.by_outcome.totals), "unknown": _unknown(member, view, now)}
+    if not found.by_outcome.totals.calls:
         return context | _nothing(member, view, bar, now)
-    report = (
-        by_outcome
-        if view.by == GroupBy.OUTCOME
-        else _report(member, view, now, by=GroupBy(view.by), top=SHOWN)
-    )
+    shares = found.shares.get(by, found.by_outcome.series)
     return context | {
-        "drawn": figures.drawn(by_outcome, view, "Calls", View.url),
-        "groups": figures.groups(
-            report.series, _names(member, view, report), _narrowing(view), by=GroupBy(view.by)
-        ),
-        "is_cut": any(one.group == OTHER for one in report.series) and view.by != GroupBy.OUTCOME,
+        "drawn": figures.drawn(found.by_outcome, view, "Calls", View.url),
+        "groups": figures.groups(shares, _names(member, view, shares), _narrowing(view), by=by),
+        "is_cut": any(one.group == OTHER for one in shares) and by is not GroupBy.OUTCOME,
     }
 
 
 def _of_key(key: ApiKey, view: View, now: datetime) -> dict[str, Any]:
-    window = view.window(now)
-
-    def report(by: GroupBy) -> Report:
-        return usage.report(
-            Question(
-                organization_id=key.organization_id,
-                since=window.since,
-                until=window.until,
-                interval=window.grain,
-                group_by=by,
-                filters={GroupBy.KEY: [key.id]},
-                top=None if by is GroupBy.OUTCOME else min(SHOWN, _most(len(window.buckets))),
-            ),
-            now,
-        )
-
-    by_outcome, calls = report(GroupBy.OUTCOME), usage.latest(key, LOOKED_AT)
+    calls = usage.latest(key, LOOKED_AT)
     context = {
         "view": view,
         "here": view.url("keys:key_usage", key.id),
         **_range(view, now, "keys:key_usage", key.id),
-        "stats": Stats(by_outcome.totals),
         "meters": meters.of_key(key, now),
         "marks": rows.marks(key, now, usage.health(key.organization_id, [key.id], now)[key.id]),
         "summary": usage.summary(key, now),
@@ -149,27 +137,40 @@ def _of_key(key: ApiKey, view: View, now: datetime) -> dict[str, Any]:
         "addresses": _seen(calls, "ip"),
         "agents": _seen(calls, "user_agent"),
     }
-    if not by_outcome.totals.calls:
-        return context
-    return context | {
-        "drawn": figures.drawn(
-            by_outcome, view, f"Calls with {key.name}", lambda other: other.url("keys:key_usage", key.id)
-        ),
-        "tables": [
-            (
-                GROUPS[by],
-                figures.groups(report(by).series, _plainly(by), _narrowing(view.but(key=key.id), by), by=by),
-            )
-            for by in (GroupBy.ENDPOINT, GroupBy.REGION)
-        ]
-        + [
-            (
-                GROUPS["outcome"],
-                figures.groups(
-                    by_outcome.series, _plainly(GroupBy.OUTCOME), lambda _: "", by=GroupBy.OUTCOME
-                ),
-            )
-        ],
+    try:
+        return context | _counted_of_key(key, view, now)
+    except TakesTooLong:
+        return context | {"is_too_much": True, "shorter": _shorter(view, now, "keys:key_usage", key.id)}
+
+
+def _counted_of_key(key: ApiKey, view: View, now: datetime) -> dict[str, Any]:
+    window, here = view.window(now), view.but(key=key.id)
+    question = Question(
+        organization_id=key.organization_id,
+        since=window.since,
+        until=window.until,
+        interval=window.grain,
+        filters={GroupBy.KEY: [key.id]},
+        top=SHOWN,
+    )
+    found = usage.overview(question, (GroupBy.ENDPOINT, GroupBy.REGION), now)
+    outcomes = found.by_outcome
+    if not outcomes.totals.calls:
+        return {"stats": Stats(outcomes.totals)}
+    tables = [
+        (GROUPS[by], figures.groups(shares, _plainly(by), _narrowing(here, by), by=by))
+        for by, shares in found.shares.items()
+    ]
+    by = GroupBy.OUTCOME
+    tables.append((GROUPS[by], figures.groups(outcomes.series, _plainly(by), lambda _: "", by=by)))
+
+    def address(other: View) -> str:
+        return other.url("keys:key_usage", key.id)
+
+    return {
+        "stats": Stats(outcomes.totals),
+        "drawn": figures.drawn(outcomes, view, f"Calls with {key.name}", address),
+        "tables": tables,
     }
 
 
@@ -198,22 +199,36 @@ def _range(view: View, now: datetime, name: str = "keys:usage", *arguments: str)
     }
 
 
-def _report(member: Member, view: View, now: datetime, *, by: GroupBy, top: int | None = None) -> Report:
-    """Count the calls of a view as far as the person reaches: their projects, below the chosen one."""
+def _report(member: Member, view: View, now: datetime) -> Report:
+    """Count the calls of a view by its grouping over time: as many groups as an export holds."""
+    top = min(EXPORTED, _most(len(view.window(now).buckets)))
+    return usage.report(_question(member, view, now, top=top), now)
+
+
+def _question(member: Member, view: View, now: datetime, *, top: int) -> Question:
+    """Ask for the calls of a view as far as the person reaches: their projects, below the chosen one."""
     window = view.window(now)
-    return usage.report(
-        Question(
-            organization_id=member.organization_id,
-            since=window.since,
-            until=window.until,
-            interval=window.grain,
-            group_by=by,
-            filters={GroupBy(name): [value] for name, value in view.active()},
-            project_ids=access.visible_projects(member),
-            top=None if top is None else min(top, _most(len(window.buckets))),
-        ),
-        now,
+    return Question(
+        organization_id=member.organization_id,
+        since=window.since,
+        until=window.until,
+        interval=window.grain,
+        group_by=GroupBy(view.by),
+        filters={GroupBy(name): [value] for name, value in view.active()},
+        project_ids=access.visible_projects(member),
+        top=top,
     )
+
+
+def _shorter(view: View, now: datetime, name: str = "keys:usage", *arguments: str) -> list[Range]:
+    """Return the ranges that are shorter than a view's, the longest first."""
+    window = view.window(now)
+    span = window.until - window.since
+    return [
+        option
+        for option, length in zip(ranges(view, name, *arguments), RANGES.values(), strict=True)
+        if length < span
+    ][::-1]
 
 
 def _most(buckets: int) -> int:
@@ -232,11 +247,11 @@ def _bar(member: Member, view: View) -> Bar:
     )
 
 
-def _names(member: Member, view: View, report: Report) -> Callable[[str], Name]:
-    """Return how the groups of a report are called; a key or project gets its name in one query for all."""
+def _names(member: Member, view: View, shares: Sequence[Share]) -> Callable[[str], Name]:
+    """Return how groups are called; a key or project gets its name in one query for all."""
     by = GroupBy(view.by)
     if by is GroupBy.KEY:
-        known = _key_names(member, view, [one.group or "" for one in report.series])
+        known = _key_names(member, view, [one.group or "" for one in shares])
     elif by is GroupBy.PROJECT:
         known = {
             project.id: Name(label=project.name, sub=project.label_path if project.parent_id else "")
@@ -289,7 +304,8 @@ def _nothing(member: Member, view: View, bar: Bar, now: datetime) -> dict[str, A
     if bar.active:
         return {"hiding": bar.active}
     longest = View(range=list(RANGES)[-1])
-    was_used = _report(member, longest, now, by=GroupBy.OUTCOME).totals.calls > 0
+    question = _question(member, longest, now, top=SHOWN)
+    was_used = usage.overview(question, [], now).by_outcome.totals.calls > 0
     lengths = list(RANGES)
     longer = ranges(view) if view.since else ranges(view)[lengths.index(view.range) + 1 :]
     return {"is_unused": not was_used, "longer": longer if was_used else []}

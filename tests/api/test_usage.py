@@ -3,14 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
+import psycopg
 import pytest
 
 from keys.models import ApiKey
 from keys.usage import rolling
+from keys.usage import rows as usage_rows
 from orgs import tenancy
 from orgs.models import Organization
 from orgs.services.founding import appoint_owner
-from tests import builders, key_builders, usage_builders
+from tests import builders, cluster, key_builders, usage_builders
 from tests.api import calls
 from tests.api.calls import is_problem
 
@@ -146,6 +148,15 @@ class TestUsage:
         assert ask(reader, key=key.id).status_code == 200
         is_problem(ask(reader, key=reader.secret), 400, "invalid_request")
         is_problem(ask(reader, api_key=key.id), 400, "invalid_request")
+
+    def test_what_takes_too_long_is_a_problem_of_the_range(self, reader, key, monkeypatch):
+        monkeypatch.setattr(usage_rows, "PATIENCE", "50ms")
+        with psycopg.connect(cluster.cluster().url(dbname=cluster.database())) as other:
+            other.execute("LOCK TABLE keys_usageplace IN ACCESS EXCLUSIVE MODE")
+            for query in ({}, {"group_by": "key"}, {"group_by": "endpoint"}):
+                found = is_problem(ask(reader, **query), 422, "takes_too_long")
+                assert calls.where(found) == ["from"]
+        assert ask(reader).status_code == 200
 
     def test_needs_its_scope(self, cast, where):
         api = calls.program(where, cast.alice, ["keys:read"])

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 from html import unescape
 from urllib.parse import urlencode
 
+import psycopg
 import pytest
 
 from keys.services import Owner
+from keys.usage import rows as usage_rows
 from orgs import tenancy
 from orgs.models import Organization
 from orgs.roles import Role
-from tests import builders, key_builders, usage_builders
+from tests import builders, cluster, key_builders, usage_builders
 from tests.key_builders import create
 from tests.usage_builders import ago, calls
 
@@ -400,3 +402,39 @@ def test_a_year_by_day_has_few_groups_and_never_fails():
     query = {"since": f"{since:%Y-%m-%d}", "until": f"{until:%Y-%m-%d}", "by": "endpoint"}
     assert stats(page(client, **query))[0] == "60"
     assert sum(int(row[3]) for row in rows(client, **query)[1]) == 60
+
+
+class TestTooMuch:
+    """Another session holds what the page must read; the page waits no longer than it may."""
+
+    @pytest.fixture(autouse=True)
+    def blocked(self, monkeypatch):
+        monkeypatch.setattr(usage_rows, "PATIENCE", "50ms")
+        with psycopg.connect(cluster.cluster().url(dbname=cluster.database())) as other:
+            other.execute("LOCK TABLE keys_usageplace, keys_usagekey IN ACCESS EXCLUSIVE MODE")
+            yield
+
+    def test_the_page_says_so_and_offers_less(self, world):
+        response = page(world.alice, range="7d", region="eu-west-1")
+        html = unescape(response.content.decode())
+        assert "Too many calls to count at once" in html
+        found = re.findall(r'class="btn" href="(/usage[^"]*)">([^<]*)<', html)
+        assert found == [
+            ("/usage?region=eu-west-1", "The last 24 hours"),
+            ("/usage?range=1h&region=eu-west-1", "The last hour"),
+        ]
+        assert 'href="/usage?range=7d&by=outcome&region=eu-west-1"' in html
+        assert "Calls by group" not in html
+        assert "Quota of" not in html
+
+    def test_so_does_the_part(self, world):
+        html = world.alice.get(URL, **HTMX).content.decode()
+        assert 'data-announce="Too many calls to count at once"' in html
+
+    def test_what_is_not_in_the_way_is_counted(self, world):
+        assert stats(page(world.alice, key=world.plain.id))[0] == "4"
+
+    def test_there_is_no_export_but_a_reason(self, world):
+        response = world.alice.get(f"{URL}.csv?range=30d")
+        assert (response.status_code, response["Location"]) == (303, "/usage?range=30d")
+        assert "There is no export: So many calls" in page(world.alice).content.decode()

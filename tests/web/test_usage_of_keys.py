@@ -7,6 +7,7 @@ from html import unescape
 import psycopg
 import pytest
 
+from keys.usage import rows as usage_rows
 from tests import builders, cluster, key_builders, usage_builders
 from tests.key_builders import create
 from tests.usage_builders import ago, calls
@@ -276,3 +277,21 @@ def test_a_custom_range_of_a_key(cast, alice, key):
     since, until = ago(days=41), ago(days=39)
     query = f"since={since:%Y-%m-%dT%H:%M}&until={until:%Y-%m-%dT%H:%M}"
     assert alice.get(f"/keys/{key.id}/usage?{query}").context["stats"].calls == "1"
+
+
+def test_too_many_calls_of_one_key_say_so_and_the_rest_is_there(cast, alice, key, monkeypatch):
+    calls(key, [{}])
+    with psycopg.connect(cluster.cluster().url(dbname=cluster.database()), autocommit=True) as superuser:
+        superuser.execute(
+            "INSERT INTO keys_usage"
+            " SELECT %s, 'h', date_trunc('hour', now(), 'UTC'), %s, 'GET /' || n, '', 'VALID', 1, 1"
+            " FROM generate_series(1, 50000) n",
+            [cast.acme.id, key.id],
+        )
+    monkeypatch.setattr(usage_rows, "PATIENCE", "5ms")
+    html = alice.get(f"/keys/{key.id}/usage").content.decode()
+    assert "Too many calls to count at once" in html
+    assert f'href="/keys/{key.id}/usage?range=1h">The last hour' in html
+    assert "Latest calls" in html
+    monkeypatch.undo()
+    assert alice.get(f"/keys/{key.id}/usage").context["stats"].calls == "50,001"
