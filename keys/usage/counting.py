@@ -35,7 +35,10 @@ SELECT r.at, r.key_id::text, {sums} FROM {rows} WHERE r.key_id = ANY(ARRAY(SELEC
 UNION ALL
 SELECT r.at, NULL, {sums} FROM {whole} GROUP BY 1
 """
-_POINTS: Final = "SELECT '' AS kind, r.at, {group}::text AS name, {sums} FROM {rows} GROUP BY 2, 3"
+_OVERVIEW: Final = """
+WITH counted AS MATERIALIZED ({counted})
+SELECT '' AS kind, r.at, r.code::text AS name, {sums} FROM counted r GROUP BY 2, 3
+"""
 _SHARES: Final = """
 SELECT '{kind}', NULL, CASE WHEN place <= %(top)s THEN name ELSE %(other)s END,
        sum(calls)::bigint, sum(refused)::bigint, sum(cost)::bigint
@@ -73,8 +76,9 @@ def overview(question: Question, by: Collection[GroupBy], now: datetime) -> Over
     """
     found = window(question, now)
     source = Source(question, found)
+    all_counted = source.counted(*(each for each in by if each is not GroupBy.KEY))
     sql = [
-        _POINTS.format(group=GROUPS[GroupBy.OUTCOME], sums=SUMS, rows=source.rows(GroupBy.OUTCOME)),
+        _OVERVIEW.format(counted=all_counted, sums=SUMS),
         *(_SHARES.format(kind=each, totals=source.totals(each)) for each in by),
     ]
     limits = {"top": question.top, "other": OTHER}
@@ -103,9 +107,8 @@ def sparklines(organization_id: str, key_ids: Collection[str], now: datetime) ->
 
 def _counts(question: Question, found: Window) -> Counts:
     source = Source(question, found)
-    statement = _REPORT.format(
-        group=GROUPS[question.group_by], sums=SUMS, rows=source.rows(question.group_by)
-    )
+    groups = () if question.group_by is None else (question.group_by,)
+    statement = _REPORT.format(group=GROUPS[question.group_by], sums=SUMS, rows=source.rows(*groups))
     limits = {"top": question.top, "other": OTHER, "most": MAX_POINTS + 1}
     answer = many_rows(statement, {**source.parameters, **limits})
     return {(name, at): _totals(sums) for at, name, *sums in answer}
@@ -115,7 +118,7 @@ def _of_keys(question: Question, found: Window) -> Counts:
     """Count by key; raises `Invalid` where all are asked for and are too many."""
     source, most = Source(question, found), MAX_POINTS // len(found.buckets)
     statement = _REPORT_OF_KEYS.format(
-        sums=SUMS, totals=source.totals(GroupBy.KEY), rows=source.rows(GroupBy.KEY), whole=source.rows(None)
+        sums=SUMS, totals=source.totals(GroupBy.KEY), rows=source.rows(GroupBy.KEY), whole=source.rows()
     )
     limits = {"most_keys": most + 1 if question.top is None else question.top}
     answer = many_rows(statement, {**source.parameters, **limits})

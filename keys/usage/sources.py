@@ -47,6 +47,9 @@ _PLACED: Final = """
 SELECT c.*, k.project_id, k.environment_id FROM ({rows}) c JOIN keys_apikey k ON k.id = c.key_id
 """
 _NAMED: Final = " JOIN orgs_environment e ON e.id = r.environment_id"
+_COUNTED: Final = """
+SELECT r.at, r.code{names}, sum(r.calls) AS calls, sum(r.cost) AS cost FROM {rows} GROUP BY {numbers}
+"""
 _TOTALS: Final = "SELECT {group}::text AS name, {sums} FROM {rows} GROUP BY 1"
 _SUMMED: Final = """
 SELECT r.key_id::text AS name, sum(r.calls)::bigint AS calls, sum(r.refused)::bigint AS refused,
@@ -79,18 +82,26 @@ class Source:
             "reached": _listed(self.question.project_ids),
         }
 
-    def rows(self, group: GroupBy | None) -> str:
-        """Return the rows with their time and what a grouping needs."""
-        if group is not GroupBy.KEY and GroupBy.KEY not in self.question.filters:
-            rows = self._filled(OF_PLACES, _AT_PLACES, group)
+    def rows(self, *groups: GroupBy) -> str:
+        """Return the rows with their time and what some groupings need."""
+        if GroupBy.KEY not in {*groups, *self.question.filters}:
+            rows = self._filled(OF_PLACES, _AT_PLACES, groups)
         else:
-            rows = self._filled(COUNTED, _KEYS_AT_PLACES, group)
-            rows = _PLACED.format(rows=rows) if group in _PLACES else rows
-        return f"({rows}) r{_NAMED if group is GroupBy.ENVIRONMENT else ''}"
+            rows = self._filled(COUNTED, _KEYS_AT_PLACES, groups)
+            rows = rows if _PLACES.isdisjoint(groups) else _PLACED.format(rows=rows)
+        return f"({rows}) r{_NAMED if GroupBy.ENVIRONMENT in groups else ''}"
+
+    def counted(self, *groups: GroupBy) -> str:
+        """Return the rows added up by time, outcome and some groupings, `by_…` each: far fewer, to read them twice."""
+        names = "".join(f", {GROUPS[group]} AS by_{group}" for group in groups)
+        numbers = ", ".join(str(number) for number in range(1, len(groups) + 3))
+        return _COUNTED.format(names=names, rows=self.rows(*groups), numbers=numbers)
 
     def totals(self, group: GroupBy) -> str:
-        """Return the sums of each group over the whole window."""
-        if group is GroupBy.KEY and self.window.grain is not Grain.MINUTE and self._is_of_whole_keys:
+        """Return the sums of each group over the whole window: by key of their own rows, else of `counted`."""
+        if group is not GroupBy.KEY:
+            return _TOTALS.format(group=f"r.by_{group}", rows="counted r", sums=SUMS)
+        if self.window.grain is not Grain.MINUTE and self._is_of_whole_keys:
             return _SUMMED.format(rows=self._of_keys)
         return _TOTALS.format(group=GROUPS[group], rows=self.rows(group), sums=SUMS)
 
@@ -103,7 +114,7 @@ class Source:
     @property
     def _of_keys(self) -> str:
         columns = {name: values for name, values in self._columns.items() if name != "code"}
-        rows = self._filled(OF_KEYS, _KEYS_AT_PLACES, GroupBy.KEY, columns)
+        rows = self._filled(OF_KEYS, _KEYS_AT_PLACES, (), columns)
         return rows if self._outcomes is None else _VALID.format(rows=rows)
 
     @property
@@ -111,10 +122,12 @@ class Source:
         chosen = self.question.filters.get(GroupBy.OUTCOME)
         return None if chosen is None else set(chosen)
 
-    def _filled(self, rows: str, places: str, group: GroupBy | None, columns: Columns | None = None) -> str:
+    def _filled(
+        self, rows: str, places: str, groups: Collection[GroupBy], columns: Columns | None = None
+    ) -> str:
         narrow, _ = narrowed(self._columns if columns is None else columns)
         question = self.question
-        is_placed = question.project_ids is not None or bool(_PLACES & {group, *question.filters})
+        is_placed = question.project_ids is not None or bool(_PLACES & {*groups, *question.filters})
         return rows.format(narrow=narrow + (places if is_placed else ""))
 
     @property
