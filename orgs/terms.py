@@ -44,13 +44,12 @@ class RateLimit:
     def is_within(self, other: "RateLimit | None") -> bool:
         """Tell whether what passes this, however bunched, passes the other too; None refuses nothing.
 
-        A window of the other may meet several of these, each of them full: the same rate in shorter windows is within
-        where they fit into the longer one a whole number of times.
+        A shorter window never is: it forgets sooner, and whoever changed to it for a while would come back with nothing
+        spent of the longer one.
         """
         if other is None:
             return True
-        met = -(-other.window_seconds // self.window_seconds)
-        return self.requests * met <= other.requests
+        return self.window_seconds >= other.window_seconds and self.requests <= other.requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,7 +163,7 @@ def grant_limit(creator: Bounds, requested: Given | Absent, plan: RateLimit | No
         return wanted
     given = allowance(wanted, plan)
     if not limit_is_within(given.rate_limit, plan):
-        raise ExceedsGrant(f"This is more than the plan's {plan}.", field="rate_limit")
+        raise ExceedsGrant(f"More than the plan's {plan}, or in less time.", field="rate_limit")
     if given.is_within(allowance(creator.limit, plan)):
         return wanted
     if requested is not ABSENT:

@@ -82,9 +82,9 @@ class TestCreating:
 
     def test_its_own(self, acme, alice):
         with builders.gains(acme.id, "key.created") as gained:
-            key = make(acme, by_person(alice, acme), rate_limit=RateLimit(5, 1))
-        assert limit(key, acme) == RateLimit(5, 1)
-        assert gained[0].data["after"]["rate_limit"] == "5 in 1 s"
+            key = make(acme, by_person(alice, acme), rate_limit=RateLimit(5, 90))
+        assert limit(key, acme) == RateLimit(5, 90)
+        assert gained[0].data["after"]["rate_limit"] == "5 in 90 s"
 
     def test_a_tier(self, acme, alice):
         tier = limit_builders.tier(500, 60, monthly_quota=9)
@@ -331,12 +331,12 @@ class TestTiers:
     def test_a_key_has_one_or_the_other(self, acme, alice):
         """The database states it, whoever writes."""
         tier = limit_builders.tier()
-        key = make(acme, by_person(alice, acme), rate_limit=RateLimit(1, 1))
+        key = make(acme, by_person(alice, acme), rate_limit=RateLimit(1, 60))
         with pytest.raises(IntegrityError, match="key_rate_limit_whole"), tenancy.within(acme.id):
             ApiKey.objects.filter(pk=key.id).update(tier_id=tier.slug)
 
 
 def test_absent_is_no_change(acme, alice):
-    key = make(acme, by_person(alice, acme), rate_limit=RateLimit(1, 1))
+    key = make(acme, by_person(alice, acme), rate_limit=RateLimit(1, 60))
     with builders.gains(acme.id):
-        assert change(key, acme, by_person(alice, acme), ABSENT).own_rate_limit == RateLimit(1, 1)
+        assert change(key, acme, by_person(alice, acme), ABSENT).own_rate_limit == RateLimit(1, 60)
