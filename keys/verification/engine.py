@@ -288,11 +288,13 @@ class Group:
             self._renew(known, call.presented)
 
     def _note_scopes(self, known: Known, ask: Ask) -> None:
+        """Note which scopes were used, of those that somebody has declared: a wildcard covers any number of others."""
         if ask.query is None:
             return
         row, day = known.row, known.row.now.astimezone(UTC).date()
         for scope in ask.query.scopes:
-            if holds(row.scopes, scope) and not self.noted.has((row.key_id, scope), day):
+            is_named = scope in row.scopes or scope in known.record.risks
+            if is_named and holds(row.scopes, scope) and not self.noted.has((row.key_id, scope), day):
                 self.evidence.scopes[row.key_id, scope] = (row.organization_id, day)
 
     def _renew(self, known: Known, presented: Credential | None) -> None:
