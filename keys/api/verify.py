@@ -58,17 +58,17 @@ _ANSWERS: Final[dict[str, Any]] = {
 }
 
 
-def _operation(name: str) -> dict[str, Any]:
+def _operation(name: str, summary: str) -> dict[str, Any]:
     return {
         "auth": Bearer("keys:verify", cost=0),
         "operation_id": name,
-        "summary": "Forward-auth",
+        "summary": summary,
         "openapi_extra": {"responses": _ANSWERS, "x-scope": "keys:verify"},
     }
 
 
-@router.get("/authorize", **_operation("authorize"))
-@router.post("/authorize", **_operation("authorize_by_post"))
+@router.get("/authorize", **_operation("authorize", "Forward-auth"))
+@router.post("/authorize", **_operation("authorize_by_post", "Forward-auth by POST"))
 def authorize(request: ApiRequest, query: Query[AuthorizeQuery]) -> NoReturn:
     """For proxies: your key in `Authorization` and the client's in `X-Forwarded-Api-Key`, or yours in
     `X-Keystead-Verifier` and the client's in `Authorization`. Method, address and URI come in `X-Forwarded-*`."""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from django.db import connections as database_connections
 
 from keys import secret
 from keys.api.answers import UnknownOut, VerdictOut
@@ -60,6 +61,8 @@ def superuser(server):
     with psycopg.connect(cluster.cluster().url(dbname=cluster.database())) as connection:
         yield connection
     until(lambda: {send(server.port, "GET", "/readyz").status for _ in range(20)} == {200}, 10, server.log)
+    database_connections["verify"].close()
+    until(lambda: Api(None).get("/me", Authorization="Bearer x").status_code == 401, 10, server.log)
 
 
 def ask(server, verifier, text, **asked):
@@ -162,7 +165,10 @@ class TestProcesses:
 
 class TestDatabase:
     def test_all_connections_are_terminated_under_load(self, server, verifier, made, superuser):
-        ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'keystead_verify'"
+        ends = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE usename = 'keystead_verify' AND datname = current_database()"
+        )
         superuser.autocommit = True
         rounds = 4
         with load(server.port, verifier, made.secret, CLIENTS) as result:
