@@ -48,6 +48,7 @@ def test_the_command_list(alice: Page) -> None:
     expect(alice.locator("#command-list a:visible")).to_have_text(["Security log"])
     alice.keyboard.press("Escape")
     expect(alice.locator("#commands")).to_be_hidden()
+    alice.wait_for_function("document.activeElement === document.body")
     alice.keyboard.press("/")
     expect(alice.locator("#search")).to_be_focused()
     alice.keyboard.press("Control+k")
