@@ -10,7 +10,6 @@ from keys.secret import Mode
 from orgs.members import Member
 from orgs.models import Project
 from orgs.roles import Permission, Role, grantable
-from orgs.terms import RateLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,6 @@ class Presented:
     mode: Mode
     scopes: tuple[str, ...]
     is_operator: bool
-    rate_limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

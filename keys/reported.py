@@ -11,8 +11,8 @@ from typing import Final
 from django.db import connections, transaction
 
 from keys.callers import Presented
+from keys.verification import DATABASE
 
-DATABASE: Final = "verify"
 LOCK_TIMEOUT: Final = "500ms"
 
 _TAKE: Final = """

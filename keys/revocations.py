@@ -25,7 +25,7 @@ from keys.api import problems
 from keys.api.problems import Problem
 from keys.errors import KeysError, Unavailable
 from keys.gate import credentials, standing
-from keys.gate.messages import Outgoing, of_problem, wrong_method
+from keys.gate.messages import FORESEEN, Outgoing, of_error, wrong_method
 from keys.gate.wire import Receive, Scope, Send, answer_headers, read_headers, send_answer
 from keys.verification import Call, Judged, Own, credential, running
 
@@ -294,10 +294,8 @@ async def revocations(scope: Scope, receive: Receive, send: Send) -> None:
         own = await _admitted(scope, headers)
         async with hub().subscribed(own.organization_id) as subscriber:
             await _stream(own, subscriber, receive, send, id_)
-    except Problem as problem:
-        await send_answer(send, of_problem(problem, id_), id_)
-    except KeysError as error:
-        await send_answer(send, of_problem(problems.of(error), id_), id_)
+    except FORESEEN as error:
+        await send_answer(send, of_error(error, id_), id_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,9 +315,7 @@ class _Verifier:
     @property
     def ends_at(self) -> datetime | None:
         """When its secret ends by itself, of which nobody tells."""
-        row = self.judged.known.row if self.judged.known else None
-        times = (row.expires_at, row.accepted_until) if row else ()
-        return min((time for time in times if time is not None), default=None)
+        return self.judged.known.ends_at if self.judged.known else None
 
     def is_among(self, items: Iterable[Narrowed]) -> bool:
         """Tell whether its own key may be narrowed by any of it."""

@@ -17,9 +17,9 @@ from ninja import NinjaAPI
 from keys.api import docs, entitlements, keys, meta, problems, reference, reports, rotation, usage, verify
 from keys.api.auth import notices
 from keys.api.body import StrictParser
-from keys.api.problems import Problem
 from keys.gate import views
 from keys.gate.asgi import OPERATIONS
+from keys.gate.messages import wrong_method
 
 type View = Callable[..., HttpResponseBase]
 
@@ -54,17 +54,12 @@ def of_api(view: View) -> View:
     def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = view(request, *args, **kwargs)
         if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            response = problems.respond(request, _wrong_method(response["Allow"]))
+            response = problems.respond(request, wrong_method(response["Allow"]))
         for name, value in notices(request).items():
             response[name] = value
         return response
 
     return answered
-
-
-def _wrong_method(allow: str) -> Problem:
-    detail = "This address does not take this method."
-    return Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, {"Allow": allow})
 
 
 @cache

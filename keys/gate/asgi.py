@@ -10,10 +10,9 @@ from django.conf import settings
 from audit.requests import client_address, request_id
 from keys import revocations
 from keys.api import problems
-from keys.errors import KeysError
 from keys.gate import reports
 from keys.gate.authorize import authorize
-from keys.gate.messages import JSON, Incoming, Outgoing, of_problem, wrong_method
+from keys.gate.messages import FORESEEN, JSON, Incoming, Outgoing, of_error, of_problem, wrong_method
 from keys.gate.verify import verify
 from keys.gate.wire import App, Receive, Scope, Send, read_headers, send_answer
 from keys.verification import NO_CREDENTIAL, Call, Own, running
@@ -76,8 +75,8 @@ async def _bare(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: AR
     if scope["path"] == "/readyz":
         try:
             await running.here().ask(Call(verifier=NO_CREDENTIAL, own=Own(ip=None)))
-        except KeysError as error:
-            outgoing = of_problem(problems.of(error), id_)
+        except FORESEEN as error:
+            outgoing = of_error(error, id_)
     elif scope["path"] != "/healthz":
         outgoing = of_problem(problems.not_found(), id_)
     await send_answer(send, outgoing, id_)
@@ -89,10 +88,8 @@ async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
     id_ = request_id(headers.get("x-request-id", ""))
     try:
         outgoing = await _answer(scope, receive, headers, id_)
-    except problems.Problem as problem:
-        outgoing = of_problem(problem, id_)
-    except KeysError as error:
-        outgoing = of_problem(problems.of(error), id_)
+    except FORESEEN as error:
+        outgoing = of_error(error, id_)
     except Exception:
         log.exception("a call failed", request_id=id_)
         outgoing = of_problem(_BUG, id_)
@@ -125,25 +122,17 @@ async def _answer(scope: Scope, receive: Receive, headers: dict[str, str], id_: 
 
 async def _body(receive: Receive) -> bytes:
     """Return the body; one that is too large is read to its end, so that the answer is heard, and not kept."""
-    message = await receive()
-    if not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        return _checked(body)
-    chunks, size = [message.get("body", b"")], len(message.get("body", b""))
-    while message.get("more_body"):
+    most: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    chunks: list[bytes] = []
+    size, is_last = 0, False
+    while not is_last:
         message = await receive()
-        if message["type"] == "http.disconnect":
-            break
-        size += len(message.get("body", b""))
-        chunks.append(message.get("body", b""))
-        if size > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        chunks.append(chunk)
+        if size > most:
             chunks.clear()
-    if size > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        is_last = not message.get("more_body")
+    if size > most:
         raise problems.TOO_LARGE
     return b"".join(chunks)
-
-
-def _checked(body: bytes) -> bytes:
-    if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        raise problems.TOO_LARGE
-    return body

@@ -6,9 +6,11 @@ from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
+from pydantic import BaseModel, ValidationError
 
 from keys.api import problems
 from keys.api.problems import Problem
+from keys.errors import KeysError
 
 JSON: Final = "application/json"
 NONE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -43,6 +45,29 @@ def of_problem(problem: Problem, request_id: str) -> Outgoing:
     """Return a problem as an answer."""
     body = problems.document(problem, request_id).encode()
     return Outgoing(problem.status, body, {"Content-Type": problems.CONTENT_TYPE, **problem.headers})
+
+
+def validated[Model: BaseModel](model: type[Model], found: object) -> Model:
+    """Return a body as the model that describes it; raises a `Problem` with 422 for each field at fault."""
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        raise problems.of_fields(error.errors(include_url=False, include_input=False)) from None
+
+
+def refuse_parameters(request: Incoming) -> None:
+    """Raise a `Problem` with 422 where an operation without parameters is given some."""
+    if request.query:
+        raise problems.invalid("query", "There is no parameter of this name.")
+
+
+# What an operation raises instead of answering.
+FORESEEN: Final = (Problem, KeysError)
+
+
+def of_error(error: Exception, request_id: str) -> Outgoing:
+    """Return one of `FORESEEN` as an answer."""
+    return of_problem(problems.foreseen(error), request_id)
 
 
 def wrong_method(*allowed: str) -> Problem:

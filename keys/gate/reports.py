@@ -7,17 +7,15 @@ from typing import Final
 
 import msgspec
 from django.db import DatabaseError, connections
-from pydantic import ValidationError
 
 from keys import reported
-from keys.api import problems
 from keys.api.body import read_json
 from keys.api.requests import UsageReportRequest
 from keys.callers import Presented
 from keys.errors import Unavailable
 from keys.gate import credentials, standing
-from keys.gate.messages import JSON, Incoming, Outgoing
-from keys.verification import Call, Judged, Own, credential
+from keys.gate.messages import JSON, Incoming, Outgoing, refuse_parameters, validated
+from keys.verification import DATABASE, Call, Judged, Own, credential
 from keys.verification.engine import Engine
 from keys.verification.own import presented
 
@@ -56,19 +54,14 @@ def _admitted(judged: Judged | None) -> Presented:
 
 
 def _asked(request: Incoming) -> UsageReportRequest:
-    if request.query:
-        raise problems.invalid("query", "There is no parameter of this name.")
-    found = read_json(request.header("content-type"), request.body)
-    try:
-        return UsageReportRequest.model_validate(found)
-    except ValidationError as error:
-        raise problems.of_fields(error.errors(include_url=False, include_input=False)) from None
+    refuse_parameters(request)
+    return validated(UsageReportRequest, read_json(request.header("content-type"), request.body))
 
 
 def _record(asked: UsageReportRequest, verifier: Presented, request_id: str) -> int:
-    connections[reported.DATABASE].close_if_unusable_or_obsolete()
+    connections[DATABASE].close_if_unusable_or_obsolete()
     try:
         return reported.record(asked.batch, asked.uses(), verifier=verifier, request_id=request_id)
     except DatabaseError:
-        connections[reported.DATABASE].close()
+        connections[DATABASE].close()
         raise Unavailable from None

@@ -26,9 +26,7 @@ def expiry_headers(judged: Judged | None) -> dict[str, str]:
     """Return the header that warns within 7 days of the end of a valid key's secret, else nothing."""
     if judged is None or judged.known is None or not judged.verdict.is_valid:
         return {}
-    row = judged.known.row
-    ends = [time for time in (row.expires_at, row.accepted_until) if time is not None]
-    return expiry(min(ends, default=None), row.now)
+    return expiry(judged.known.ends_at, judged.known.row.now)
 
 
 def expiry(ends_at: datetime | None, now: datetime) -> dict[str, str]:

@@ -4,17 +4,15 @@ import json
 from typing import Any, Final
 
 import msgspec
-from pydantic import ValidationError
 
 from keys import secret as secrets
 from keys import verdict
-from keys.api import problems
 from keys.api.body import read_json
 from keys.api.problems import Problem
 from keys.api.requests import VerifyRequest
 from keys.api.times import as_text
 from keys.gate import credentials, standing
-from keys.gate.messages import JSON, Incoming, Outgoing
+from keys.gate.messages import JSON, Incoming, Outgoing, refuse_parameters, validated
 from keys.scopes import Query, all_of, parse_query
 from keys.verification import Ask, Call, Judged, Own, credential, recent
 from keys.verification.engine import Engine
@@ -56,13 +54,9 @@ def _require(verifier: Judged | None) -> None:
 
 
 def _asked(request: Incoming) -> VerifyRequest:
-    if request.query:
-        raise problems.invalid("query", "There is no parameter of this name.")
+    refuse_parameters(request)
     found = read_json(request.header("content-type"), request.body) if request.body else {}
-    try:
-        return VerifyRequest.model_validate(found)
-    except ValidationError as error:
-        raise problems.of_fields(error.errors(include_url=False, include_input=False)) from None
+    return validated(VerifyRequest, found)
 
 
 def _ask(asked: VerifyRequest) -> Ask:

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 
 from keys.api import problems
-from keys.errors import KeysError
 from keys.gate.asgi import OPERATIONS
-from keys.gate.messages import Incoming, Outgoing, of_problem, wrong_method
+from keys.gate.messages import FORESEEN, Incoming, Outgoing, of_error, wrong_method
 from keys.verification import running
 
 
@@ -22,10 +21,8 @@ def through(path: str) -> Callable[[HttpRequest], HttpResponse]:
                 raise wrong_method(*methods)
             found = running.current()
             outgoing = found.wait(operation(_incoming(request, request_id), found.engine))
-        except problems.Problem as problem:
-            outgoing = of_problem(problem, request_id)
-        except KeysError as error:
-            outgoing = of_problem(problems.of(error), request_id)
+        except FORESEEN as error:
+            outgoing = of_error(error, request_id)
         return _response(outgoing)
 
     return view

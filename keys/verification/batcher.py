@@ -114,7 +114,9 @@ class Batcher[Ask, Answer]:
         last = 0
         while True:
             await self._arrived.wait()
-            if not await (self._gather(last) if number == 0 else self._is_needed()):
+            if number == 0:
+                await self._gather(last)
+            elif not await self._is_needed():
                 continue
             group = self._take()
             last = len(group)
@@ -133,7 +135,7 @@ class Batcher[Ask, Answer]:
                 # Nobody waits on after the end, whatever it was.
                 self._fail(self._flying.pop(number))
 
-    async def _gather(self, last: int) -> bool:
+    async def _gather(self, last: int) -> None:
         """Let calls join that are about to arrive: what is in the sockets already, and for a millisecond at most so
         many as were answered just now, whose clients are likely to ask again."""
         await asyncio.sleep(0)
@@ -144,7 +146,6 @@ class Batcher[Ask, Answer]:
             await self._enough.wait()
             timer.cancel()
             self._wanted = 0
-        return True
 
     async def _is_needed(self) -> bool:
         """Tell whether the first lane leaves calls waiting, because its database is slow: then another one helps."""

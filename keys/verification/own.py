@@ -1,7 +1,6 @@
 """The key that calls the API: judged like any other, from the address that it calls from."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from keys.callers import Presented
 from keys.limits import Counted
@@ -49,7 +48,7 @@ def presented(judged: Judged) -> Presented | None:
         project_id=place.project_id,
         allowed_ips=list(row.allowed_ips),
         newest_version=row.newest_version,
-        expires_at=_earliest(row.expires_at, row.accepted_until),
+        expires_at=judged.known.ends_at,
     )
     return Presented(
         key=key,
@@ -58,9 +57,4 @@ def presented(judged: Judged) -> Presented | None:
         mode=place.mode,
         scopes=judged.verdict.scopes,
         is_operator=place.is_operator,
-        rate_limit=judged.known.bounds.rate_limit,
     )
-
-
-def _earliest(*times: datetime | None) -> datetime | None:
-    return min((time for time in times if time is not None), default=None)

@@ -122,13 +122,18 @@ class Place:
 
 
 class Known(Struct, frozen=True):
-    """A row and what the rules need of it: its place, the record, its bounds, and whence its rate limit comes."""
+    """A row and what the rules need of it: its place, the record, and its bounds."""
 
     row: Row
     place: Place
     record: verdict.Record
     bounds: limits.Bounds
-    source: Source | None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the secret ends by itself: at its expiry, or where a newer one has taken its place."""
+        ends = (self.row.expires_at, self.row.accepted_until)
+        return min((time for time in ends if time is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +206,7 @@ def _known(row: Row, risks: Risks) -> Known:
             tier_quota=row.tier_quota if source is Source.TIER else None,
             organization_quota=terms.monthly_quota,
         )
-    return Known(row, place, record, bounds, source)
+    return Known(row, place, record, bounds)
 
 
 def _limit(requests: int | None, window: int | None) -> RateLimit | None:

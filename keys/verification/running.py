@@ -13,7 +13,6 @@ from psycopg.conninfo import make_conninfo
 
 from keys.errors import Unavailable
 from keys.verification.asking import Answer, Call
-from keys.verification.batcher import LANES
 from keys.verification.engine import Engine
 
 DATABASE: Final = "verify"
@@ -51,10 +50,10 @@ def dsn() -> str:
     return make_conninfo(**options | {name: entry[key] for name, key in named.items() if entry[key]})
 
 
-async def start(*, lanes: int = LANES) -> Engine:
+async def start() -> Engine:
     """Start this process's engine on the present loop; an ASGI server does, when it starts."""
     global _running  # noqa: PLW0603 - one engine a process is the point
-    engine = Engine(dsn(), lanes=lanes)
+    engine = Engine(dsn())
     await engine.start()
     _running = Running(engine, asyncio.get_running_loop())
     return engine
