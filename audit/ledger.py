@@ -22,7 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection, transaction
 
 from audit import entry as entry_rules
-from audit import note, redaction
+from audit import note, ports, redaction
 from audit.actors import Actor
 from audit.acts import Act
 from audit.errors import LedgerUnavailable
@@ -133,6 +133,8 @@ def _append(organization_id: str, drafts: list[Draft]) -> None:
         log, index, prev, at, behind = cursor.fetchone()
         leaves, openings = _chain(_with_notices(drafts, log, index, behind), log, index, bytes(prev), at)
         cursor.execute("SELECT ledger_append(%s, %s, %s)", [organization_id, leaves, json.dumps(openings)])
+    for told in ports.on_appended:
+        told(organization_id, [draft.act for draft in drafts])
 
 
 def _with_notices(drafts: list[Draft], log: str, index: int, behind: int) -> list[Draft]:

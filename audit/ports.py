@@ -1,7 +1,9 @@
-"""Whom the security log's pages talk to: `request.member` is of a class above, of which they need no more than this."""
+"""What audit needs of the apps above, and no more: who reads the log, who hears of entries (`AppConfig.ready`)."""
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from audit.acts import Act
 from audit.requests import Request
 
 
@@ -29,3 +31,8 @@ class ReaderRequest(Request):
     """A request of a signed-in person."""
 
     member: Reader
+
+
+# Called for each organization in the transaction that appended entries to its ledger, after they were: to put jobs
+# into the queue that commit with them. (organization's id, acts in their order; a mass act has 10,000 of them).
+on_appended: list[Callable[[str, Sequence[Act]], None]] = []

@@ -5,7 +5,8 @@ from functools import cached_property
 
 from django.http import HttpRequest
 
-from orgs import access, tenancy
+from audit import tenancy
+from orgs import access
 from orgs.members import Member
 from orgs.models import Project
 

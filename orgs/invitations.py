@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from orgs import tenancy
+from audit import tenancy
 from orgs.models import Invitation
 
 VALID_FOR = timedelta(days=7)

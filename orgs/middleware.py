@@ -16,9 +16,8 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django_htmx.http import HttpResponseClientRedirect
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.actors import Actor
-from orgs import tenancy
 from orgs.members import Member, grants
 from orgs.models import Membership, Project
 from orgs.requests import PageRequest

@@ -16,9 +16,8 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.decorators import method_decorator
 
 from audit import admin as ledger_pages
-from audit import ledger
+from audit import ledger, tenancy
 from audit.admin_pages import AnyModelAdmin, ReadOnlyAdmin, RecordedAdmin
-from orgs import tenancy
 from orgs.middleware import actor
 from orgs.requests import PageRequest
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from django.core.cache import cache
 from django.test import Client
 
+from audit import tenancy
 from audit.actors import Actor
 from audit.entry import ParsedEntry
 from audit.models import Entry
-from orgs import ids, services, tenancy
+from orgs import ids, services
 from orgs.members import Member, grants
 from orgs.models import Environment, Membership, Organization, Plan, Project, User
 from orgs.roles import Role

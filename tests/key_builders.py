@@ -7,13 +7,13 @@ from typing import Any
 
 from django.test import Client
 
+from audit import tenancy
 from audit.models import Entry
 from keys import callers, services, verification
 from keys.errors import NameTaken
 from keys.models import ApiKey
 from keys.secret import Kind
 from keys.services import Created, Draft, Owner, ScopeDraft
-from orgs import tenancy
 from orgs.models import Organization, Project, User
 from orgs.roles import Risk
 from tests import builders

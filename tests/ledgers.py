@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import psycopg
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.actors import Actor
-from orgs import ids, tenancy
+from orgs import ids
 from portal import dsn
 from tests import cluster
 

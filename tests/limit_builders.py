@@ -1,9 +1,9 @@
 """Tiers for the tests, made by the services."""
 
+from audit import tenancy
 from keys import services
 from keys.models import Tier
 from keys.services import TierDraft
-from orgs import tenancy
 from tests import builders
 
 

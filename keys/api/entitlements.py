@@ -6,6 +6,7 @@ from django.http import HttpResponse
 from ninja import Router
 from pydantic import ConfigDict, Field, model_validator
 
+from audit import tenancy
 from keys import clock, rotation, verification
 from keys.api import docs, running
 from keys.api.answers import EntitlementOut, PlanOut
@@ -16,7 +17,6 @@ from keys.api.requests import Entitlement, Id, Strict, Text
 from keys.callers import Presented
 from keys.models import ApiKey
 from keys.models.key import Status
-from orgs import tenancy
 from orgs.terms import is_entitled
 
 router = Router(tags=["Verification"])

@@ -8,12 +8,11 @@ from http import HTTPStatus
 from django.http import HttpResponse
 from pydantic import BaseModel
 
-from audit import ledger
+from audit import ledger, tenancy
 from keys.api import idempotency
 from keys.api.auth import ApiRequest, caller
 from keys.api.problems import invalid, not_found
 from keys.callers import Caller
-from orgs import tenancy
 from orgs.models import Organization
 
 type Act = Callable[[Caller], tuple[HTTPStatus, BaseModel | None]]

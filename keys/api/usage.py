@@ -9,6 +9,7 @@ from django.http import Http404, HttpResponse
 from ninja import Query, Router
 from pydantic import BaseModel, ConfigDict, Field
 
+from audit import tenancy
 from keys import access, clock, listing, usage
 from keys.api import docs, running
 from keys.api.answers import Answer
@@ -19,7 +20,6 @@ from keys.api.times import Moment, Time
 from keys.callers import Presented
 from keys.models import ApiKey, Grain
 from keys.usage import GroupBy, Question, Report
-from orgs import tenancy
 from orgs.models import Project
 
 router = Router(tags=["Usage"])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from django.db import migrations
 
+from audit.rls import protect, verifier_reads
 from keys import builtin
-from orgs.rls import protect, verifier_reads
 
 SQL = (Path(__file__).parent / "guards.sql").read_text()
 TABLES = ("apikey", "keysecret", "rotation", "keyuse", "secretuse", "keypolicy", "idempotencyrecord", "term")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from django.db import migrations
 
-from orgs.rls import protect
+from audit.rls import protect
 
 SQL = (Path(__file__).parent / "usage.sql").read_text()
 WRITTEN = ("organizationspend", "unknowncalls", "call", "scopeuse", "usagereport")

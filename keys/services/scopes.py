@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.actors import Actor
 from audit.acts import Act
 from keys.errors import Invalid, NameTaken
 from keys.models import Scope
 from keys.scopes import validate
 from keys.secret import Kind
-from orgs import tenancy
 from orgs.roles import Risk
 
 

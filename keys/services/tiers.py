@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.actors import Actor
 from audit.acts import Act
 from keys.errors import Invalid, InvalidMany, NameTaken
 from keys.models import Tier
-from orgs import tenancy
 from orgs.models.organization import SLUG
 from orgs.terms import RateLimit, Terms, term_errors
 

@@ -4,8 +4,8 @@ import secrets
 
 from django.db import migrations
 
+from audit.rls import protect, verifier_reads
 from orgs.ids import ALPHABET, LENGTH
-from orgs.rls import protect, verifier_reads
 
 SAME_ORGANIZATION = """
 ALTER TABLE orgs_project ADD CONSTRAINT project_of_organization UNIQUE (id, organization_id);

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 
 from django.db import IntegrityError
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.actors import Actor
-from orgs import tenancy
 from orgs.errors import Gone, OrgsError
 from orgs.models import Organization
 

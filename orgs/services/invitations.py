@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from django.utils import timezone
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.actors import Actor
 from audit.acts import Act
-from orgs import invitations, tenancy
+from orgs import invitations
 from orgs.errors import AlreadyInvited, AlreadyMember, Invalid, InvitationDead, WrongPerson
 from orgs.members import Member
 from orgs.models import Invitation, Membership, Project, User

@@ -5,10 +5,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.actors import Actor
 from audit.acts import Act
-from orgs import tenancy, terms
+from orgs import terms
 from orgs.errors import Forbidden, Taken
 from orgs.members import Member
 from orgs.models import Environment, Membership, Organization, Plan, Project, User

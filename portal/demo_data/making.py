@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any, Final
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.actors import Actor
 from keys import clock, verification
 from keys.models import ApiKey, Scope
 from keys.secret import Kind
 from keys.services import Draft, Owner, create_key
-from orgs import services, tenancy
+from orgs import services
 from orgs.models import Environment, Organization, Plan, Project, StaffRole, User
 from orgs.roles import Role
 from portal.demo_data import ageing, heliograph, northline, people, quiet

@@ -4,9 +4,10 @@ import secrets
 import string
 from dataclasses import dataclass, field
 
+from audit import tenancy
 from audit.actors import Actor
 from keys.callers import Caller, of_member
-from orgs import services, tenancy
+from orgs import services
 from orgs.members import Member, grants
 from orgs.models import Membership, Organization, Project, User
 from orgs.roles import Role

@@ -2,8 +2,8 @@
 
 import pytest
 
+from audit import tenancy
 from keys.models import IdempotencyRecord
-from orgs import tenancy
 from tests import builders, key_builders
 from tests.api import calls
 from tests.api.calls import Api, as_superuser, is_problem, where

@@ -2,7 +2,8 @@
 
 import pytest
 
-from orgs import services, tenancy
+from audit import tenancy
+from orgs import services
 from orgs.models import Organization
 from orgs.terms import RateLimit
 from tests import builders, key_builders, limit_builders

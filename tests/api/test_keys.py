@@ -7,9 +7,9 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from audit import tenancy
 from keys.secret import Kind
 from keys.services import Owner
-from orgs import tenancy
 from orgs.models import Organization
 from orgs.services.founding import appoint_owner
 from tests import builders, key_builders

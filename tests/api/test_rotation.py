@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 from django.utils import timezone
 
+from audit import tenancy
 from keys.models import KeySecret
-from orgs import tenancy
 from tests import builders, key_builders
 from tests.api import calls
 from tests.api.calls import Api, as_superuser, is_problem, where

@@ -6,10 +6,10 @@ from urllib.parse import urlencode
 import psycopg
 import pytest
 
+from audit import tenancy
 from keys.models import ApiKey
 from keys.usage import rolling
 from keys.usage import rows as usage_rows
-from orgs import tenancy
 from orgs.models import Organization
 from orgs.services.founding import appoint_owner
 from tests import builders, cluster, key_builders, usage_builders

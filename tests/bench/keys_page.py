@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from django.test import Client
 
+from audit import tenancy
 from keys import clock, listing
 from keys.models import ApiKey
-from orgs import tenancy
 from orgs.models import Environment, Organization
 from tests import builders
 from tests.bench.loading import organization_with

@@ -9,9 +9,8 @@ import psycopg
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.actors import Actor
-from orgs import tenancy
 from tests import builders, cluster
 from tests.bench.report import Row
 

@@ -20,10 +20,11 @@ django.setup()
 import psycopg  # noqa: E402
 from django.conf import settings  # noqa: E402
 
+from audit import tenancy  # noqa: E402
 from keys import peppers  # noqa: E402
 from keys import secret as secrets  # noqa: E402
 from keys.secret import Kind, Mode  # noqa: E402
-from orgs import ids, tenancy  # noqa: E402
+from orgs import ids  # noqa: E402
 from orgs.models import Organization  # noqa: E402
 from orgs.services import appoint_owner  # noqa: E402
 from tests import builders, key_builders  # noqa: E402

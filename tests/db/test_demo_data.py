@@ -19,10 +19,10 @@ from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.core.management.base import CommandError
 from django.db import connections
 
+from audit import tenancy
 from keys import clock, peppers
 from keys.models import Scope
 from keys.models.key import RevocationReason
-from orgs import tenancy
 from orgs.models import Organization, User
 from portal import demo_data
 from portal.demo_data import heliograph

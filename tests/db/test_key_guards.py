@@ -3,11 +3,11 @@
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
+from audit import tenancy
 from keys import callers, services
 from keys.models import ApiKey, KeySecret, KeyUse, Rotation
 from keys.models.key import KeyTerm
 from keys.secret import Kind
-from orgs import tenancy
 from tests import builders
 
 

@@ -3,6 +3,7 @@
 import pytest
 from django.db import IntegrityError, transaction
 
+from audit import tenancy
 from keys import callers, services
 from keys.callers import Presented
 from keys.errors import ExceedsGrant, Invalid, InvalidMany, KeyCapReached, NameTaken
@@ -10,7 +11,6 @@ from keys.models import ApiKey, Tier
 from keys.policy import ABSENT, TierName
 from keys.secret import Kind, Mode
 from keys.services import Changes, TierDraft
-from orgs import tenancy
 from orgs.roles import Role
 from orgs.terms import RateLimit
 from tests import builders, key_builders, limit_builders

@@ -2,9 +2,10 @@
 
 import pytest
 
+from audit import tenancy
 from keys import settling
 from keys.services import Owner
-from orgs import errors, ports, services, tenancy
+from orgs import errors, ports, services
 from orgs.models import Membership
 from tests import builders, key_builders
 

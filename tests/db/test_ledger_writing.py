@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from django.db import OperationalError, connection
 
-from audit import ledger, stored
+from audit import ledger, stored, tenancy
 from audit.actors import Actor
 from audit.errors import EntryInvalid, LedgerUnavailable
 from audit.models import Entry, Head
 from audit.verify import verify
-from orgs import ids, tenancy
+from orgs import ids
 from tests import ledgers
 from tests.ledgers import ALICE
 

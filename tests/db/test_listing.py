@@ -8,11 +8,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from audit import tenancy
 from keys import listing
 from keys.errors import Invalid
 from keys.listing import Filters
 from keys.models import ApiKey
-from orgs import tenancy
 from tests import builders, cluster, key_builders
 
 MANY = 3_000

@@ -7,7 +7,8 @@ import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from orgs import ports, services, sessions, tenancy
+from audit import tenancy
+from orgs import ports, services, sessions
 from orgs.errors import (
     AlreadyInvited,
     AlreadyMember,

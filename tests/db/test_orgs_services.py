@@ -3,9 +3,9 @@
 import pytest
 from django.db import IntegrityError, connection
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.errors import LedgerUnavailable
-from orgs import ports, services, tenancy
+from orgs import ports, services
 from orgs.errors import Forbidden, Gone, Invalid, StillInUse, Taken
 from orgs.models import Environment, Organization, Plan, Project, Session, User
 from orgs.terms import RateLimit, Terms

@@ -9,11 +9,12 @@ from types import ModuleType
 import pytest
 from django.db import connection
 
+from audit import tenancy
 from audit.models import Entry
 from keys import callers, secret
 from keys import services as key_services
 from keys.models import ApiKey, Scope, Tier
-from orgs import ids, tenancy
+from orgs import ids
 from orgs import services as org_services
 from orgs.models import Membership
 from orgs.roles import Risk, Role

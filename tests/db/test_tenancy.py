@@ -5,9 +5,9 @@ import secrets
 import pytest
 from django.db import IntegrityError, ProgrammingError, connection, transaction
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.errors import LedgerUnavailable
-from orgs import services, tenancy
+from orgs import services
 from orgs.models import Environment, Invitation, Membership, Organization, Project
 from orgs.roles import Role
 from tests import builders

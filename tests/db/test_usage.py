@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+from audit import tenancy
 from keys import usage
 from keys.errors import Invalid
 from keys.models import Grain
 from keys.usage import GroupBy, Question, rolling
-from orgs import tenancy
 from tests import builders, key_builders, usage_builders
 from tests.api import calls as api_calls
 from tests.usage_builders import ago

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+from audit import tenancy
 from keys import usage
 from keys.errors import TakesTooLong
 from keys.models import Grain
 from keys.usage import OTHER, GroupBy, Question, Totals, rolling
 from keys.usage import rows as usage_rows
-from orgs import tenancy
 from tests import builders, cluster, key_builders, usage_builders
 
 DAY = timedelta(days=1)

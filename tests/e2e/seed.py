@@ -7,10 +7,10 @@ import django
 
 django.setup()
 
+from audit import tenancy  # noqa: E402
 from keys import callers, services  # noqa: E402
 from keys.models import Scope  # noqa: E402
 from keys.secret import Kind  # noqa: E402
-from orgs import tenancy  # noqa: E402
 from tests import builders  # noqa: E402
 
 

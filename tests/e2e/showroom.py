@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from audit import tenancy
 from keys import callers, services
 from keys.secret import Kind
 from keys.services import Owner, ScopeDraft
 from orgs import services as orgs_services
-from orgs import tenancy
 from orgs.models import Invitation, Organization, Project, User
 from orgs.roles import Risk, Role
 from tests import builders, key_builders, usage_builders

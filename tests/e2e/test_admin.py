@@ -4,8 +4,8 @@ import pytest
 from django.contrib.admin.utils import quote
 from playwright.sync_api import Page, expect
 
+from audit import tenancy
 from audit.models import Entry
-from orgs import tenancy
 from tests.builders import PASSWORD, organization, person, unique
 from tests.e2e.serving import Server
 

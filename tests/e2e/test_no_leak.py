@@ -15,9 +15,9 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import APIResponse, Browser, BrowserContext, Page, Route
 
+from audit import tenancy
 from audit.models import Entry, Sealed
 from keys.secret import CHECK_LENGTH, HINT_LENGTH, RANDOM_LENGTH
-from orgs import tenancy
 from orgs.models.session import Session
 from orgs.sessions import SessionStore
 from portal.embedded import tool_environment

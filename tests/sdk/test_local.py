@@ -18,12 +18,13 @@ from keystead.errors import InvalidKey, Refused, Unavailable
 from keystead.local import LocalOptions
 from keystead.question import ask
 
+from audit import tenancy
 from keys import callers
 from keys import services as key_services
 from keys.models import Call, KeySecret
 from keys.rotation import Mode
 from keys.services import Changes, Owner
-from orgs import services, tenancy
+from orgs import services
 from orgs.models import Organization
 from orgs.roles import Role
 from tests import builders, key_builders

@@ -7,7 +7,8 @@ import keystead
 import pytest
 from keystead import Keystead
 
-from orgs import services, tenancy
+from audit import tenancy
+from orgs import services
 from orgs.models import Organization
 from tests import builders
 from tests.api import calls

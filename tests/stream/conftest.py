@@ -2,7 +2,7 @@
 
 import pytest
 
-from orgs import tenancy
+from audit import tenancy
 from orgs.models import Organization
 from orgs.services import appoint_owner
 from tests import builders, key_builders

@@ -9,13 +9,14 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from audit import tenancy
 from keys import callers, verdict
 from keys import services as key_services
 from keys.models import KeySecret, Scope, Tier
 from keys.rotation import Mode
 from keys.secret import Kind
 from keys.services import Changes, Owner, ScopeDraft
-from orgs import services, tenancy
+from orgs import services
 from orgs.models import Membership, Plan
 from orgs.roles import Risk, Role
 from tests import builders, key_builders

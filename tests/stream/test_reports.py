@@ -6,8 +6,8 @@ import httpx
 import pytest
 from django.utils import timezone
 
+from audit import tenancy
 from keys.models import Call, KeyUse, SecretUse
-from orgs import tenancy
 from tests import builders, key_builders
 from tests.api import calls
 from tests.api.calls import is_problem, where

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from django.utils import timezone
 
+from audit import tenancy
 from keys import callers, revocations
 from keys import services as key_services
 from keys.errors import Unavailable
@@ -20,7 +21,7 @@ from keys.revocations import EVERYTHING, Hub, Narrowed, Subscriber
 from keys.rotation import Mode
 from keys.services import Changes
 from keys.verification import running
-from orgs import services, tenancy
+from orgs import services
 from orgs.models import Membership
 from orgs.roles import Role
 from tests import builders, key_builders

@@ -7,10 +7,10 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
+from audit import tenancy
 from keys import callers, services
 from keys.secret import Kind
 from orgs import services as org_services
-from orgs import tenancy
 from orgs.roles import Role
 from tests import builders
 

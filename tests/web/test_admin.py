@@ -12,6 +12,7 @@ from django.db import connections
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 
+from audit import tenancy
 from audit.admin_pages import ReadOnlyAdmin, RecordedAdmin
 from audit.models import Entry
 from keys import peppers
@@ -19,7 +20,7 @@ from keys.callers import of_member
 from keys.models import Scope, Tier
 from keys.secret import Kind
 from keys.services import Created, Draft, create_key
-from orgs import services, tenancy
+from orgs import services
 from orgs.models import Membership, Organization, Plan, User
 from orgs.roles import Role
 from orgs.terms import RateLimit, Terms

@@ -4,10 +4,11 @@ from html import unescape
 
 import pytest
 
+from audit import tenancy
 from keys import clock, limits
 from keys.models import ApiKey
 from keys.policy import TierName
-from orgs import services, tenancy
+from orgs import services
 from orgs.models import Plan
 from orgs.roles import Role
 from orgs.terms import RateLimit, Terms

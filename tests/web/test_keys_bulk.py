@@ -6,10 +6,10 @@ from html import unescape
 
 import pytest
 
+from audit import tenancy
 from keys import callers, services
 from keys.models.key import Status
 from keys.services import Owner
-from orgs import tenancy
 from orgs.roles import Role
 from tests import builders, key_builders
 from tests.key_builders import create

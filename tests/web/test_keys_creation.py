@@ -7,10 +7,10 @@ from html import unescape
 import pytest
 from django.db import connections
 
+from audit import tenancy
 from keys.models import IdempotencyRecord
 from keys.secret import Kind
 from orgs import services as orgs_services
-from orgs import tenancy
 from orgs.models import Session
 from orgs.roles import Role
 from tests import builders, key_builders

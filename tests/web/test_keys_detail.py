@@ -5,12 +5,12 @@ from html import unescape
 
 import pytest
 
+from audit import tenancy
 from keys import clock
 from keys.rotation import Mode
 from keys.secret import Kind
 from keys.services import Owner
 from orgs import services as orgs_services
-from orgs import tenancy
 from orgs.roles import Role
 from tests import builders, key_builders
 from tests.key_builders import entries, secrets_in

@@ -13,11 +13,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from audit import ledger
+from audit import ledger, tenancy
 from keys import callers, services
 from keys.secret import Kind
 from keys.services import Owner
-from orgs import tenancy
 from orgs.roles import Role
 from tests import builders, cluster, key_builders
 from tests.key_builders import create

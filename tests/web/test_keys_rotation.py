@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from audit import tenancy
 from keys import clock
 from keys.models import Rotation
-from orgs import tenancy
 from tests import builders, key_builders
 from tests.key_builders import entries, secrets_in
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from audit import tenancy
 from keys.services.common import policy_of
-from orgs import tenancy
 from orgs.roles import Role
 from tests import builders, key_builders
 from tests.key_builders import entries

@@ -9,9 +9,8 @@ from http import HTTPStatus
 import pytest
 from django.urls import reverse
 
-from audit import access, ledger, views
+from audit import access, ledger, tenancy, views
 from audit.actors import Actor
-from orgs import tenancy
 from orgs.models import User
 from tests import builders, ledgers
 

@@ -10,9 +10,9 @@ from django.test import Client
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.errors import LedgerUnavailable
-from orgs import services, sessions, tenancy
+from orgs import services, sessions
 from orgs.models import Session
 from orgs.roles import Role
 from tests import builders

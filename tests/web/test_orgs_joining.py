@@ -5,7 +5,8 @@ import logging
 import pytest
 from django.test import Client
 
-from orgs import invitations, services, sessions, tenancy
+from audit import tenancy
+from orgs import invitations, services, sessions
 from orgs.models import Membership, Session, User
 from orgs.roles import Role
 from tests import builders

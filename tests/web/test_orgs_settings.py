@@ -7,7 +7,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from orgs import ports, services, tenancy
+from audit import tenancy
+from orgs import ports, services
 from orgs.models import Environment, Membership, Project
 from orgs.roles import Role
 from tests import builders

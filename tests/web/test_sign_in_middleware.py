@@ -2,7 +2,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from orgs import tenancy
+from audit import tenancy
 from orgs.models import Membership, User
 from tests import builders
 

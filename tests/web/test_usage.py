@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 import psycopg
 import pytest
 
+from audit import tenancy
 from keys.services import Owner
 from keys.usage import rows as usage_rows
-from orgs import tenancy
 from orgs.models import Organization
 from orgs.roles import Role
 from tests import builders, cluster, key_builders, usage_builders

@@ -6,9 +6,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db.models import Count
 
+from audit import tenancy
 from keys import peppers
 from keys.models import KeySecret
-from orgs import tenancy
 
 
 class Command(BaseCommand):

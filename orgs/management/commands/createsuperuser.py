@@ -9,8 +9,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_email
 
+from audit import tenancy
 from audit.actors import Actor
-from orgs import services, tenancy
+from orgs import services
 from orgs.errors import OrgsError
 from orgs.models import Organization
 

@@ -1,4 +1,4 @@
-"""What the worker does for keys, by the clock. Each may run at any moment, twice at once, or be cut off half-way."""
+"""Usage: roll-ups, partitions, retention, by the clock."""
 
 from procrastinate.contrib.django import app
 

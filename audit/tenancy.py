@@ -22,6 +22,7 @@ class Reason(StrEnum):
     COMMAND = "a management command"
     OPERATOR_KEY = "a key of the operator's organization acts for its customers"
     CREATION = "an organization is created"
+    WORKER = "the worker looks for what is due"
     OPERATOR_LEDGER = "what belongs to no organization is written to the operator's ledger"
 
 
@@ -43,7 +44,7 @@ def everywhere(reason: Reason, *, using: str = "default") -> Iterator[None]:
 
 
 def operator_id() -> str:
-    """Return the id of the operator's organization, of which there is exactly one."""
+    """Return the id of the operator's organization, whose ledger has what is nobody's: there is exactly one."""
     with everywhere(Reason.OPERATOR_LEDGER), connections["default"].cursor() as cursor:
         cursor.execute("SELECT id FROM orgs_organization WHERE is_operator")
         row: tuple[str] = cursor.fetchone()

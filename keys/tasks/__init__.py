@@ -1,0 +1,5 @@
+"""What the worker does for keys. Each job may run at any moment, twice at once, or be cut off half-way."""
+
+from keys.tasks import usage
+
+__all__ = ["usage"]
