@@ -1,0 +1,177 @@
+"""Run with a database's environment: does one act again and again, killed one step later each time, till it lives.
+
+A step is a statement that is about to be sent, a COMMIT that is about to be sent, or one that was answered. It is the
+process that is killed, or the server's process that serves it, upon which PostgreSQL ends all of them. Each try is a
+fork, so that it begins with nothing open. Prints the organization's id and how many tries were killed.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.db import Error, connection, connections  # noqa: E402
+
+from audit import tenancy  # noqa: E402
+from audit.errors import LedgerUnavailable  # noqa: E402
+from keys import callers, rotation, services  # noqa: E402
+from keys.models import ApiKey  # noqa: E402
+from orgs.models import Organization, User  # noqa: E402
+from tests import builders, key_builders  # noqa: E402
+
+MOST_STEPS = 200
+RESTART_SECONDS = 30
+# What a try ends with where its server was killed and it lived.
+OUTLIVED = 3
+
+
+@dataclass
+class Death:
+    """Kills at one step."""
+
+    step: int
+    whom: str
+    seen: int = 0
+
+    def __call__(self) -> None:
+        """Count a step, and kill where it is the one."""
+        self.seen += 1
+        if self.seen == self.step:
+            os.kill(os.getpid() if self.whom == "process" else self.server(), signal.SIGKILL)
+            # A server that was killed is noticed by its supervisor before it takes another connection.
+            time.sleep(0.05)
+
+    @staticmethod
+    def server() -> int:
+        """Return the id of the server's process on the other end."""
+        pid: int = connection.connection.info.backend_pid
+        return pid
+
+    def watch(self) -> None:
+        """Count from now on."""
+        connection.execute_wrappers.append(self._statement)
+        commit = connection._commit
+
+        def committed() -> None:
+            self()
+            commit()
+            self()
+
+        connection._commit = committed
+
+    def _statement(self, execute: Callable[..., Any], *asked: Any) -> Any:
+        self()
+        return execute(*asked)
+
+
+@dataclass
+class Stage:
+    """Who acts, and where."""
+
+    where: Organization
+    owner: User
+
+    def caller(self) -> callers.Caller:
+        return callers.of_member(builders.member(self.owner, self.where))
+
+    def key(self) -> ApiKey:
+        # Forks count on from the same number.
+        return key_builders.create(self.where, self.owner, name=f"dying-{os.getpid()}").key
+
+
+def create(stage: Stage) -> Callable[[], object]:
+    return stage.key
+
+
+def rotate(stage: Stage, **how: Any) -> Callable[[], object]:
+    return partial(key_builders.rotate, stage.key(), stage.where, stage.owner, **how)
+
+
+def supersede(stage: Stage) -> Callable[[], object]:
+    key = key_builders.rotate(stage.key(), stage.where, stage.owner).key
+    return partial(key_builders.rotate, key, stage.where, stage.owner, mode=rotation.Mode.IMMEDIATE)
+
+
+def revoke(stage: Stage) -> Callable[[], object]:
+    key, caller = stage.key(), stage.caller()
+
+    def act() -> None:
+        with tenancy.within(stage.where.id):
+            services.revoke_key(key, actor=caller)
+
+    return act
+
+
+ACTS: dict[str, Callable[[Stage], Callable[[], object]]] = {
+    "create": create,
+    "rotate": rotate,
+    "supersede": supersede,
+    "revoke": revoke,
+}
+
+
+def main(act: str, whom: str, every: int) -> None:
+    """Kill `whom` at each `every`-th step of the act until there are no more steps."""
+    key_builders.catalogue()
+    owner = builders.person("Owner")
+    stage = Stage(builders.organization("Dying", owner=owner), owner)
+    connections.close_all()
+    for killed, step in enumerate(range(1, MOST_STEPS, every)):
+        if not _dies(step, whom, ACTS[act], stage):
+            json.dump({"organization": stage.where.id, "killed": killed}, sys.stdout)
+            return
+    raise RuntimeError(f"{act} has more than {MOST_STEPS} steps")
+
+
+def _dies(step: int, whom: str, prepare: Callable[[Stage], Callable[[], object]], stage: Stage) -> bool:
+    child = os.fork()
+    if child == 0:
+        os._exit(_try(Death(step, whom), prepare, stage))
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return True
+    if os.WEXITSTATUS(status) not in {0, OUTLIVED}:
+        raise RuntimeError(f"step {step} ended with {os.WEXITSTATUS(status)}")
+    return os.WEXITSTATUS(status) == OUTLIVED
+
+
+def _try(death: Death, prepare: Callable[[Stage], Callable[[], object]], stage: Stage) -> int:
+    try:
+        _wait_for_server()
+        act = prepare(stage)
+        death.watch()
+        # The one that the database's death causes, at whatever step.
+        with suppress(Error, LedgerUnavailable):
+            act()
+        return OUTLIVED if death.seen >= death.step else 0
+    except BaseException as error:
+        # A fork must not go on into what its parent was at.
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _wait_for_server() -> None:
+    deadline = time.monotonic() + RESTART_SECONDS
+    while True:
+        try:
+            connection.ensure_connection()
+        except Error:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

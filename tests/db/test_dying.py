@@ -1,0 +1,105 @@
+"""SIGKILL at every step of what changes keys, of our process or of PostgreSQL: an entry and its change, or neither."""
+
+import json
+import os
+import subprocess
+import sys
+
+import psycopg
+import pytest
+
+from portal import database_roles, dsn
+from portal.embedded import Cluster
+from tests import cluster
+from tests.db import dying
+
+SECONDS = 240
+DATABASE = "keystead"
+# Each kill of PostgreSQL costs it a restart: there, one step in so many, another one for each act.
+EVERY = 5
+
+# What must be the same: rows, and what the ledger says of them.
+SAME = {
+    "made": (
+        "SELECT id FROM keys_apikey WHERE organization_id = %s",
+        "SELECT target FROM audit_entry WHERE organization_id = %s AND act = 'key.created'",
+    ),
+    "revoked": (
+        "SELECT id FROM keys_apikey WHERE organization_id = %s AND revoked_at IS NOT NULL",
+        "SELECT target FROM audit_entry WHERE organization_id = %s AND act = 'key.revoked'",
+    ),
+    "rotated": (
+        "SELECT id FROM keys_rotation WHERE organization_id = %s",
+        "SELECT convert_from(leaf, 'UTF8')::jsonb #>> '{data,rotation}' FROM audit_entry"
+        " WHERE organization_id = %s AND act = 'rotation.started'",
+    ),
+    "superseded": (
+        "SELECT id FROM keys_rotation WHERE organization_id = %s AND superseded_at IS NOT NULL",
+        "SELECT convert_from(leaf, 'UTF8')::jsonb #>> '{data,rotation}' FROM audit_entry"
+        " WHERE organization_id = %s AND act = 'rotation.superseded'",
+    ),
+    "secrets": (
+        "SELECT key_id || ' ' || version FROM keys_keysecret WHERE organization_id = %s",
+        "SELECT id || ' 1' FROM keys_apikey WHERE organization_id = %(id)s"
+        " UNION ALL SELECT key_id || ' ' || new_version FROM keys_rotation WHERE organization_id = %(id)s",
+    ),
+}
+
+
+def run(environment: dict[str, str], *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=cluster.ROOT,
+        env={**os.environ, **environment, "DJANGO_SETTINGS_MODULE": "portal.settings"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rows(connection: psycopg.Connection, sql: str, organization_id: str) -> list[str]:
+    parameters = {"id": organization_id} if "%(id)s" in sql else [organization_id]
+    return sorted(row[0] for row in connection.execute(sql.encode(), parameters))
+
+
+def check(superuser_url: str, environment: dict[str, str], organization_id: str) -> None:
+    """Assert that the ledger tells of what happened, once each, and of nothing else."""
+    with psycopg.connect(superuser_url) as connection:
+        for name, (changes, entries) in SAME.items():
+            assert rows(connection, changes, organization_id) == rows(connection, entries, organization_id), (
+                name
+            )
+    run(environment, "manage.py", "ledger", "verify", "--organization", organization_id)
+
+
+@pytest.mark.parametrize("act", dying.ACTS)
+def test_the_process_is_killed_at_every_step(act):
+    environment = cluster.new_clone(f"{cluster.database()}_dying")
+    found = json.loads(run(environment, "-m", "tests.db.dying", act, "process", "1"))
+    assert found["killed"] > 5
+    url = dsn.replaced(cluster.cluster().url(), dbname=f"{cluster.database()}_dying")
+    check(url, environment, found["organization"])
+
+
+@pytest.fixture(scope="module")
+def own_cluster(tmp_path_factory):
+    """A durable server for these tests alone, because it is about to be killed; and its logins."""
+    own = Cluster(tmp_path_factory.mktemp("dying") / "cluster")
+    own.start()
+    passwords = {login: own.password(login) for login in database_roles.LOGINS}
+    database_roles.set_up(own.url(), DATABASE, passwords)
+    environment = cluster.SETTINGS | database_roles.login_urls(own.url(), DATABASE, passwords)
+    run(environment, "manage.py", "migrate", "--no-input", "--verbosity=0")
+    yield own, environment
+    own.erase()
+
+
+@pytest.mark.parametrize("act", dying.ACTS)
+def test_postgresql_is_killed_at_one_step_in_five(act, own_cluster):
+    own, environment = own_cluster
+    found = json.loads(run(environment, "-m", "tests.db.dying", act, "database", str(EVERY)))
+    assert found["killed"] > 1
+    check(own.url(dbname=DATABASE), environment, found["organization"])
