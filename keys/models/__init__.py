@@ -2,6 +2,7 @@
 
 from keys.models.catalogue import Scope
 from keys.models.idempotency import IdempotencyRecord
+from keys.models.incident import Incident, IncidentKey, IncidentKind
 from keys.models.key import ApiKey, ApiKeyQuerySet, OwnerType
 from keys.models.policy import KeyPolicy
 from keys.models.secret import KeySecret, Rotation
@@ -15,6 +16,9 @@ __all__ = [
     "Call",
     "Grain",
     "IdempotencyRecord",
+    "Incident",
+    "IncidentKey",
+    "IncidentKind",
     "KeyPolicy",
     "KeySecret",
     "KeyUse",

@@ -21,6 +21,7 @@ from keys.usage.answers import (
 )
 from keys.usage.counting import overview, report, sparklines
 from keys.usage.evidence import health, latest, summary, traffic, unknown
+from keys.usage.many import calls_of_day
 from keys.usage.questions import MAX_BUCKETS, MAX_POINTS, OTHER, GroupBy, Question, Window
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Traffic",
     "Unknown",
     "Window",
+    "calls_of_day",
     "health",
     "latest",
     "overview",

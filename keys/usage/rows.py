@@ -87,14 +87,16 @@ def rows(sql: str, parameters: Mapping[str, Any], using: str = "default") -> Seq
     return found
 
 
-def many_rows(sql: str, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
-    """Run one statement that may have much to count, with memory for it and not for longer than `PATIENCE`.
+def many_rows(
+    sql: str, parameters: Mapping[str, Any], *, patience: str = PATIENCE
+) -> Sequence[tuple[Any, ...]]:
+    """Run one statement that may have much to count, with memory for it and not for longer than `patience`.
 
     Raises:
         TakesTooLong: it did not end by then. The transaction it ran in goes on.
     """
     try:
-        with transaction.atomic(), _bounded():
+        with transaction.atomic(), _bounded(patience):
             return rows(sql, parameters)
     except OperationalError as error:
         if isinstance(error.__cause__, QueryCanceled):
@@ -103,10 +105,10 @@ def many_rows(sql: str, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ..
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
+def _bounded(patience: str) -> Iterator[None]:
     """Set what holds for this savepoint alone; where it fails, rolling back to the savepoint puts it back."""
     (before,) = rows(_CURRENT, {})
-    _set(PATIENCE, MEMORY)
+    _set(patience, MEMORY)
     yield
     _set(*before)
 
