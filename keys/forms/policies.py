@@ -6,6 +6,7 @@ from django import forms
 from django.forms.models import model_to_dict
 
 from keys.models import KeyPolicy
+from keys.models.leak import LeakAction
 from keys.models.policy import LeaverAction
 from keys.services import PolicyChange
 
@@ -41,6 +42,13 @@ class PolicyForm(forms.Form):
         label="When a member leaves", choices=LeaverAction.choices, widget=forms.RadioSelect
     )
     leaver_team = forms.CharField(label="Team that takes them over", required=False, max_length=100)
+
+    leak_action = forms.ChoiceField(
+        label="A key whose secret was found in public",
+        choices=LeakAction.choices,
+        widget=forms.RadioSelect,
+        help_text="Within the minute in which it is reported, with an incident and a notice to owners and admins.",
+    )
 
     def __init__(self, *args: Any, policy: KeyPolicy, **options: Any) -> None:
         super().__init__(*args, **{**options, "initial": model_to_dict(policy)})

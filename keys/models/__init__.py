@@ -1,9 +1,12 @@
 """The keys and what belongs to them: secrets, rotations, policies, the scope catalogue, evidence of use."""
 
 from keys.models.catalogue import Scope
+from keys.models.finding import Finding, HealthRun, KeyFinding
 from keys.models.idempotency import IdempotencyRecord
 from keys.models.incident import Incident, IncidentKey, IncidentKind
 from keys.models.key import ApiKey, ApiKeyQuerySet, OwnerType
+from keys.models.leak import Leak, LeakAction, LeakOutcome, LeakSource
+from keys.models.network import KeyNetwork
 from keys.models.policy import KeyPolicy
 from keys.models.secret import KeySecret, Rotation
 from keys.models.tier import Tier
@@ -14,14 +17,22 @@ __all__ = [
     "ApiKey",
     "ApiKeyQuerySet",
     "Call",
+    "Finding",
     "Grain",
+    "HealthRun",
     "IdempotencyRecord",
     "Incident",
     "IncidentKey",
     "IncidentKind",
+    "KeyFinding",
+    "KeyNetwork",
     "KeyPolicy",
     "KeySecret",
     "KeyUse",
+    "Leak",
+    "LeakAction",
+    "LeakOutcome",
+    "LeakSource",
     "OrganizationSpend",
     "OwnerType",
     "Rotation",

@@ -1,5 +1,6 @@
 from django.db import models
 
+from keys.models.leak import LeakAction
 from orgs.models import Organization
 
 
@@ -28,6 +29,7 @@ class KeyPolicy(models.Model):
     self_rotation_max_days = models.PositiveSmallIntegerField(default=365)
     leaver_action = models.CharField(max_length=16, choices=LeaverAction, default=LeaverAction.DISABLE)
     leaver_team = models.CharField(max_length=100, blank=True)
+    leak_action = models.CharField(max_length=16, choices=LeakAction, default=LeakAction.REVOKE)
     updated_at = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:

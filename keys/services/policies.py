@@ -7,6 +7,7 @@ from audit import ledger
 from audit.acts import Act
 from keys.errors import Invalid
 from keys.models import KeyPolicy
+from keys.models.leak import LeakAction
 from keys.models.policy import LeaverAction
 from keys.policy import ExpiryRule, check_rule, check_team
 from keys.policy.expiry import MAX_DAYS
@@ -30,6 +31,7 @@ class PolicyChange:
     self_rotation_max_days: int
     leaver_action: str
     leaver_team: str
+    leak_action: str
 
 
 def change_policy(change: PolicyChange, *, actor: Member) -> KeyPolicy:
@@ -69,6 +71,8 @@ def _check(kind: Kind, change: PolicyChange) -> None:
 def _check_rest(change: PolicyChange) -> None:
     if not 1 <= change.self_rotation_max_days <= MAX_DAYS:
         raise Invalid(f"1 to {MAX_DAYS} days.", field="self_rotation_max_days")
+    if change.leak_action not in LeakAction.values:
+        raise Invalid("Choose one of the offered.", field="leak_action")
     if change.leaver_action not in LeaverAction.values:
         raise Invalid("Choose one of the offered.", field="leaver_action")
     if change.leaver_action == LeaverAction.HAND_OVER:

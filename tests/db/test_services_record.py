@@ -26,7 +26,7 @@ EXPIRY = {
     for what in ("default", "max")
 }
 POLICY = {**EXPIRY, "ingestion_may_never_expire": False, "requires_ips_in_production": False}
-POLICY |= {"self_rotation_max_days": 30, "leaver_action": "disable", "leaver_team": ""}
+POLICY |= {"self_rotation_max_days": 30, "leaver_action": "disable", "leaver_team": "", "leak_action": "revoke"}
 
 
 @dataclass
