@@ -81,6 +81,12 @@ class LedgerUnavailable(AuditError):
     code = "ledger_unavailable"
 
 
+class DecryptionFailed(AuditError):
+    """What was stored encrypted can't be read."""
+
+    code = "decryption_failed"
+
+
 class Fault(StrEnum):
     """What was done to a ledger."""
 

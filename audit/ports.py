@@ -1,7 +1,9 @@
 """What audit needs of the apps above, and no more: who reads the log, who hears of entries (`AppConfig.ready`)."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from django.http import HttpRequest, HttpResponseBase
 
 from audit.acts import Act
 from audit.requests import Request
@@ -26,6 +28,10 @@ class Reader(Protocol):
     def reads_own_log(self) -> bool:
         """Whether at least the person's own entries are shown."""
 
+    @property
+    def may_change_webhooks(self) -> bool:
+        """Whether the person sees and changes the organization's webhooks."""
+
 
 class ReaderRequest(Request):
     """A request of a signed-in person."""
@@ -36,3 +42,11 @@ class ReaderRequest(Request):
 # Called for each organization in the transaction that appended entries to its ledger, after they were: to put jobs
 # into the queue that commit with them. (organization's id, acts in their order; a mass act has 10,000 of them).
 on_appended: list[Callable[[str, Sequence[Act]], None]] = []
+
+# Facts that a webhook's body carries beside those of its entry, by act: (organization's id, the entry's data) → what
+# is added to `data`. Asked at each attempt, so that they may be such as do not stay; never a secret in the clear.
+webhook_facts: dict[Act, Callable[[str, Mapping[str, Any]], Mapping[str, Any]]] = {}
+
+# Returns where to confirm one's password first, None where that was done in the last minutes; orgs answers. The
+# address that was asked for must answer GET: people come back to it.
+step_up: list[Callable[[HttpRequest], HttpResponseBase | None]] = []

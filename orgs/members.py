@@ -66,6 +66,11 @@ class Member(Actor):
         """Whether the security log shows at least the person's own actions."""
         return self.reads_whole_log or self.may_anywhere(Permission.LOG_VIEW_OWN)
 
+    @property
+    def may_change_webhooks(self) -> bool:
+        """Whether the person sees and changes the organization's webhooks, as `audit` asks."""
+        return self.may(Permission.ORGANIZATION_CONFIGURE)
+
 
 def grants(memberships: Sequence[Membership]) -> tuple[Grant, ...]:
     """Return the grants of one person's memberships in one organization."""

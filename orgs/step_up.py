@@ -30,9 +30,14 @@ def step_up_required(view: View) -> View:
 
     @wraps(view)
     def stepped_up(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if has_stepped_up(request):
-            return view(request, *args, **kwargs)
-        back = request.get_full_path() if request.method == "GET" else request.path
-        return see_other(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")
+        return needed(request) or view(request, *args, **kwargs)
 
     return stepped_up
+
+
+def needed(request: HttpRequest) -> HttpResponseBase | None:
+    """Return the way to the confirmation page, which leads back to this address; None where it was confirmed."""
+    if has_stepped_up(request):
+        return None
+    back = request.get_full_path() if request.method == "GET" else request.path
+    return see_other(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")

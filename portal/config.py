@@ -70,6 +70,29 @@ def peppers(text: str) -> dict[int, bytes]:
     return found
 
 
+def encryption_keys(text: str) -> tuple[str, ...]:
+    """Parse Fernet keys (URL-safe base64 of 32 bytes each) by comma; the first encrypts, all of them decrypt.
+
+    Raises `ImproperlyConfigured` without repeating any of the value.
+    """
+    found = tuple(item.strip() for item in text.replace("\n", ",").split(",") if item.strip())
+    fits = all(re.fullmatch(r"[A-Za-z0-9_-]{43}=", item) for item in found)
+    if not found or not fits:
+        raise ImproperlyConfigured(
+            "KEYSTEAD_ENCRYPTION_KEYS (or the file in KEYSTEAD_ENCRYPTION_KEYS_FILE) must be the URL-safe base64"
+            " of 32 bytes, several by comma with the newest first."
+        )
+    return found
+
+
+def ports(text: str, name: str) -> frozenset[int]:
+    """Parse a comma-separated list of TCP ports."""
+    found = [item.strip() for item in text.split(",") if item.strip()]
+    if not all(item.isascii() and item.isdigit() and 0 < int(item[:6]) < 65_536 for item in found):  # noqa: PLR2004
+        raise ImproperlyConfigured(f"{name} must be port numbers, several by comma.")
+    return frozenset(int(item) for item in found)
+
+
 def brand(text: str) -> str:
     """Return the first segment of every secret that this deployment makes."""
     if re.fullmatch(r"[a-z0-9]{2,8}", text) is None:

@@ -1,6 +1,7 @@
 """`./dev demo`: PostgreSQL, migrations, demo data and the portal, started in order and stopped together."""
 
 import argparse
+import base64
 import contextlib
 import fcntl
 import http.client
@@ -28,15 +29,24 @@ HOST = "127.0.0.1"
 DATABASE = "keystead"
 ENV_FILE = "env"
 PEPPER_FILE = "pepper"
+ENCRYPTION_FILE = "encryption-keys"
 SIGN_INS_FILE = "demo.json"
 # The public half; the private one beside it is for the notary alone.
 LEDGER_KEY = "notary/public.pem"
 START_SECONDS = 60
 STOP_SECONDS = 15
 # What the demo makes in its folder and --reset deletes; last the file that shows the folder is a demo's.
-MADE = (PEPPER_FILE, SIGN_INS_FILE, "static", "notary", "postgresql", ENV_FILE)
+MADE = (PEPPER_FILE, ENCRYPTION_FILE, SIGN_INS_FILE, "static", "notary", "postgresql", ENV_FILE)
 # Settings of the person's shell that would contradict the demo's own.
-OWN_SETTINGS = ("DATABASE_", "LEDGER_", "KEYSTEAD_SECRET_KEY", "KEYSTEAD_PEPPER", "KEYSTEAD_BASE_URL", "PG")
+OWN_SETTINGS = (
+    "DATABASE_",
+    "LEDGER_",
+    "KEYSTEAD_SECRET_KEY",
+    "KEYSTEAD_PEPPER",
+    "KEYSTEAD_ENCRYPTION_KEYS",
+    "KEYSTEAD_BASE_URL",
+    "PG",
+)
 
 
 class DemoError(Exception):
@@ -170,12 +180,16 @@ class Demo:
     def write_env(self, urls: dict[str, str]) -> None:
         """Write the file that settings read where the environment names no database; its secrets stay."""
         path, pepper = self.home / ENV_FILE, self.home / PEPPER_FILE
+        encryption = self.home / ENCRYPTION_FILE
         earlier = read_env(path)
         if not pepper.exists():
             replace_private(pepper, f"1:{secrets.token_hex(32)}\n")
+        if not encryption.exists():
+            replace_private(encryption, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode() + "\n")
         values = urls | {
             "KEYSTEAD_SECRET_KEY": earlier.get("KEYSTEAD_SECRET_KEY") or secrets.token_urlsafe(48),
             "KEYSTEAD_PEPPER_FILE": str(pepper),
+            "KEYSTEAD_ENCRYPTION_KEYS_FILE": str(encryption),
             "KEYSTEAD_BASE_URL": self.url,
             "KEYSTEAD_STATIC_ROOT": str(self.home / "static"),
             # Part of the ledgers' names, and so the same whatever the port.

@@ -25,6 +25,17 @@ KEY_PEPPERS = _config.peppers(
     _config.from_file(_env, "KEYSTEAD_PEPPER") or _config.required(_env, "KEYSTEAD_PEPPER")
 )
 
+# What the database keeps encrypted, webhooks' secrets first (spec PEOPLE). The first key encrypts.
+ENCRYPTION_KEYS = _config.encryption_keys(
+    _config.from_file(_env, "KEYSTEAD_ENCRYPTION_KEYS") or _config.required(_env, "KEYSTEAD_ENCRYPTION_KEYS")
+)
+
+# Where webhooks may go (spec EVENTS). PRIVATE is the operator's own network; REFUSED stands above it.
+WEBHOOK_PORTS = _config.ports(_env.get("KEYSTEAD_WEBHOOK_PORTS") or "443,8443", "KEYSTEAD_WEBHOOK_PORTS")
+WEBHOOK_PRIVATE = _config.networks(_env.get("KEYSTEAD_WEBHOOK_PRIVATE", ""), "KEYSTEAD_WEBHOOK_PRIVATE")
+WEBHOOK_REFUSED = _config.networks(_env.get("KEYSTEAD_WEBHOOK_REFUSED", ""), "KEYSTEAD_WEBHOOK_REFUSED")
+WEBHOOK_CA_FILE = _env.get("KEYSTEAD_WEBHOOK_CA_FILE", "")
+
 # The ledger (spec LEDGER). The public half alone: the web process never reads the signing key.
 LEDGER_ORIGIN_HOST = _env.get("LEDGER_ORIGIN_HOST", _host)
 LEDGER_PUBLIC_KEY = _config.from_file(_env, "LEDGER_PUBLIC_KEY")

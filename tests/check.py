@@ -26,6 +26,7 @@ DEPLOYMENT = {
     "DATABASE_NOTARY_URL": "postgres://keystead_notary@/keystead?host=/nonexistent",
     "KEYSTEAD_SECRET_KEY": "only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz",
     "KEYSTEAD_PEPPER": f"1:{'5a' * 32}",
+    "KEYSTEAD_ENCRYPTION_KEYS": cluster.SETTINGS["KEYSTEAD_ENCRYPTION_KEYS"],
     "KEYSTEAD_BASE_URL": "https://keys.example.com",
     "LEDGER_PUBLIC_KEY": cluster.SETTINGS["LEDGER_PUBLIC_KEY"],
     "DJANGO_SETTINGS_MODULE": "portal.settings",

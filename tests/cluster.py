@@ -32,6 +32,7 @@ MIGRATION_SECONDS = 180
 SETTINGS = {
     "KEYSTEAD_SECRET_KEY": "tests-only-" + "k" * 50,
     "KEYSTEAD_PEPPER": "1:" + "5a" * 32,
+    "KEYSTEAD_ENCRYPTION_KEYS": "WlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlo=",
     "KEYSTEAD_BASE_URL": "http://127.0.0.1:8000",
     "LEDGER_ORIGIN_HOST": "ledger.example",
     # Of the vectors' key 1, whose seed is the SHA-256 of "TEST ONLY ledger log key 1".

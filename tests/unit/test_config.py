@@ -4,6 +4,7 @@ from django.core.exceptions import ImproperlyConfigured
 from portal import config
 
 PEPPER = "ab" * 32
+FERNET = "a" * 43 + "="
 
 
 class TestRead:
@@ -66,6 +67,27 @@ class TestPeppers:
         with pytest.raises(ImproperlyConfigured) as caught:
             config.peppers(text)
         assert PEPPER not in str(caught.value)
+
+
+class TestEncryptionKeys:
+    def test_the_first_is_the_newest(self):
+        assert config.encryption_keys(f"{FERNET},{'b' * 43}=\n") == (FERNET, "b" * 43 + "=")
+
+    @pytest.mark.parametrize("text", ["", " , ", FERNET[:-1], FERNET + "=", f"{FERNET},x", "é" + FERNET[1:]])
+    def test_refused_without_repeating_it(self, text):
+        with pytest.raises(ImproperlyConfigured) as caught:
+            config.encryption_keys(text)
+        assert FERNET[:20] not in str(caught.value)
+
+
+class TestPorts:
+    def test_by_comma(self):
+        assert config.ports("443, 8443,", "A") == {443, 8443}
+
+    @pytest.mark.parametrize("text", ["0", "65536", "-1", "https", "４４３", "1" * 5000])
+    def test_refused(self, text):
+        with pytest.raises(ImproperlyConfigured, match="A must"):
+            config.ports(text, "A")
 
 
 class TestBaseUrl:

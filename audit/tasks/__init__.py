@@ -1,0 +1,1 @@
+"""What the worker does for audit. Each job may run at any moment, twice at once, or be cut off half-way."""
