@@ -21,6 +21,7 @@ class Reason(StrEnum):
     ADMIN = "the admin site"
     COMMAND = "a management command"
     OPERATOR_KEY = "a key of the operator's organization acts for its customers"
+    POSSESSION = "a secret is reported by whoever holds or found it"
     CREATION = "an organization is created"
     WORKER = "the worker looks for what is due"
     OPERATOR_LEDGER = "what belongs to no organization is written to the operator's ledger"

@@ -122,5 +122,11 @@ class SelfRotationRefused(Forbidden):
     code = "self_rotation_refused"
 
 
+class NotSigned(KeysError):
+    """The message is not signed by a key of the scanning partner's."""
+
+    code = "invalid_signature"
+
+
 def _first_line(rung: type[KeysError]) -> str:
     return (rung.__doc__ or "").partition("\n")[0]

@@ -1,5 +1,6 @@
 """Limits of pages that strangers can reach: django-ratelimit's, by address and by e-mail."""
 
+import ipaddress
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
@@ -7,17 +8,27 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.shortcuts import render
+from django_ratelimit.core import is_ratelimited as _untyped_is_ratelimited
 from django_ratelimit.decorators import ratelimit as _untyped_ratelimit
 from django_ratelimit.exceptions import Ratelimited
 
 View = Callable[..., Any]
 RETRY_AFTER_SECONDS = 60
+NOWHERE = "::"
 ratelimit: Callable[..., Callable[[View], View]] = _untyped_ratelimit
+is_ratelimited: Callable[..., bool] = _untyped_is_ratelimited
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return the caller's address as `portal.middleware` found it behind the trusted proxies."""
-    return str(getattr(request, "client_ip", "") or request.META.get("REMOTE_ADDR", ""))
+    """Return the caller's address as `portal.middleware` found it behind the trusted proxies.
+
+    Who has none, such as a server on a unix socket, counts together with all who have none.
+    """
+    found = str(getattr(request, "client_ip", "") or request.META.get("REMOTE_ADDR", "")).partition("%")[0]
+    try:
+        return str(ipaddress.ip_address(found))
+    except ValueError:
+        return NOWHERE
 
 
 def posted_email(group: str, request: HttpRequest) -> str:  # noqa: ARG001
@@ -39,6 +50,11 @@ def limit_confirmation(view: View) -> View:
 def limit_joining(view: View) -> View:
     """Let 30 requests a minute through from an address, so that nobody tries links."""
     return _answering(ratelimit(group="join", key="ip", rate="30/m")(view))
+
+
+def exceeds(request: HttpRequest, *, group: str, rate: str) -> bool:
+    """Count a call that nobody authenticates; return whether its address has made more than `rate` (`30/m`)."""
+    return is_ratelimited(request, group=group, key="ip", rate=rate, increment=True)
 
 
 def _answering(view: View) -> View:

@@ -100,6 +100,14 @@ def brand(text: str) -> str:
     return text
 
 
+def partner_keys(text: str) -> str:
+    """Return where the secret-scanning partner's public keys are: an absolute path, an https address, or nothing."""
+    place = text.strip()
+    if not place or place.startswith("https://") or Path(place).is_absolute():
+        return place
+    raise ImproperlyConfigured("KEYSTEAD_SECRET_SCANNING_KEYS must be an absolute path or an https address.")
+
+
 def networks(text: str, name: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     """Parse a comma-separated list of CIDRs."""
     try:

@@ -35,6 +35,8 @@ WEBHOOK_PORTS = _config.ports(_env.get("KEYSTEAD_WEBHOOK_PORTS") or "443,8443", 
 WEBHOOK_PRIVATE = _config.networks(_env.get("KEYSTEAD_WEBHOOK_PRIVATE", ""), "KEYSTEAD_WEBHOOK_PRIVATE")
 WEBHOOK_REFUSED = _config.networks(_env.get("KEYSTEAD_WEBHOOK_REFUSED", ""), "KEYSTEAD_WEBHOOK_REFUSED")
 WEBHOOK_CA_FILE = _env.get("KEYSTEAD_WEBHOOK_CA_FILE", "")
+# Whose signatures count in secret scanning (spec EVENTS, Leaks): a file or an https address; none, and it is off.
+SECRET_SCANNING_KEYS = _config.partner_keys(_env.get("KEYSTEAD_SECRET_SCANNING_KEYS", ""))
 
 # The ledger (spec LEDGER). The public half alone: the web process never reads the signing key.
 LEDGER_ORIGIN_HOST = _env.get("LEDGER_ORIGIN_HOST", _host)
@@ -55,7 +57,14 @@ for _database in DATABASES.values():
     _database |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True}
 DATABASE_ROUTERS: list[str] = []
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-CACHES = {"default": {"BACKEND": "orgs.counters.CounterCache", "LOCATION": "orgs_counter"}}
+CACHES = {
+    "default": {
+        "BACKEND": "orgs.counters.CounterCache",
+        "LOCATION": "orgs_counter",
+        # By default 300: then a flood from many addresses would throw away the counters of limits while they count.
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
 
 INSTALLED_APPS = [
     "portal",

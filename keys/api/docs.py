@@ -56,6 +56,11 @@ def change(scope: str, *statuses: int, once: bool = False) -> dict[str, Any]:
     return extra | {"parameters": [copy.deepcopy(_IDEMPOTENCY)]} if once else extra
 
 
+def open_change(*statuses: int) -> dict[str, Any]:
+    """Return what to add to an operation with a body that no key authenticates."""
+    return _extra("", (400, 422, 503, *_WITH_BODY, *statuses))
+
+
 def _extra(scope: str, statuses: tuple[int, ...]) -> dict[str, Any]:
     answers = {str(status): {"$ref": f"{REF}/responses/{status}"} for status in sorted(statuses)}
     return {"responses": answers, "x-scope": scope}

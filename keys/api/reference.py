@@ -92,7 +92,7 @@ def _operation(
         scope=operation["x-scope"],
         fields=[*parameters, *_members(body, "body")],
         answers=[_answer(document, status, one) for status, one in sorted(operation["responses"].items())],
-        example=_example(method.upper(), address + path, body),
+        example=_example(method.upper(), address + path, body, is_open="security" not in operation),
     )
 
 
@@ -168,8 +168,10 @@ def _plain(schema: Mapping[str, Any]) -> str:
             return _TYPES.get(str(kind), "any")
 
 
-def _example(method: str, url: str, body: Mapping[str, Any]) -> str:
-    lines = [f"curl -X {method} {shlex.quote(url)}", '-H "Authorization: Bearer $KEYSTEAD_KEY"']
+def _example(method: str, url: str, body: Mapping[str, Any], *, is_open: bool) -> str:
+    lines = [f"curl -X {method} {shlex.quote(url)}"]
+    if not is_open:
+        lines.append('-H "Authorization: Bearer $KEYSTEAD_KEY"')
     if body:
         example = json.dumps(body["examples"][0], ensure_ascii=False)
         lines += [f"-H 'Content-Type: {_JSON}'", f"-d {shlex.quote(example)}"]

@@ -14,7 +14,19 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from ninja import NinjaAPI
 
-from keys.api import docs, entitlements, keys, meta, problems, reference, reports, rotation, usage, verify
+from keys.api import (
+    docs,
+    entitlements,
+    keys,
+    leaks,
+    meta,
+    problems,
+    reference,
+    reports,
+    rotation,
+    usage,
+    verify,
+)
 from keys.api.auth import notices
 from keys.api.body import StrictParser
 from keys.gate import views
@@ -36,6 +48,7 @@ problems.handle_all(api)
 for router in (
     keys.router,
     rotation.router,
+    leaks.router,
     verify.router,
     entitlements.router,
     usage.router,

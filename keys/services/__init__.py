@@ -4,6 +4,7 @@ from keys.services.bulk import Outcome, change_many
 from keys.services.changes import Changes, change_key, disable_key, enable_key
 from keys.services.creation import Created, Draft, Owner, create_key
 from keys.services.exporting import export_keys
+from keys.services.leaks import Reported, burn_secret, report_leak
 from keys.services.leaving import settle_keys_of_leaver
 from keys.services.policies import PolicyChange, change_policy
 from keys.services.revocation import revoke_key
@@ -18,9 +19,11 @@ __all__ = [
     "Outcome",
     "Owner",
     "PolicyChange",
+    "Reported",
     "Rotated",
     "ScopeDraft",
     "TierDraft",
+    "burn_secret",
     "change_key",
     "change_many",
     "change_policy",
@@ -32,6 +35,7 @@ __all__ = [
     "disable_key",
     "enable_key",
     "export_keys",
+    "report_leak",
     "revoke_key",
     "rotate_key",
     "settle_keys_of_leaver",

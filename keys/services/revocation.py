@@ -1,6 +1,9 @@
 """Revoking a key, for good."""
 
+from datetime import datetime
+
 from audit import ledger
+from audit.actors import Actor
 from audit.acts import Act
 from keys import clock
 from keys.callers import Caller
@@ -35,15 +38,21 @@ def revoke_key(key: ApiKey, *, actor: Caller, reason: str = "", note: str = "") 
     check_reach(actor, key)
     with ledger.recording(key.organization_id, actor) as entry:
         now = clock.now()
-        changed = ApiKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(
-            revoked_at=now,
-            revoked_by=actor.id,
-            revocation_reason=chosen,
-            revocation_note=text,
-            ended_at=now,
-            updated_at=now,
-        )
+        changed = end_key(key, actor, now, RevocationReason(chosen), text)
         if changed:
             entry(Act.KEY_REVOKED, target=key.id, data=facts(key, reason=str(chosen)), sealed={"note": text})
     key.refresh_from_db()
+    return changed
+
+
+def end_key(key: ApiKey, actor: Actor, now: datetime, reason: RevocationReason, note: str = "") -> bool:
+    """Revoke a key's row in one guarded statement, inside another service's recording; return whether it was not."""
+    changed = ApiKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(
+        revoked_at=now,
+        revoked_by=actor.id,
+        revocation_reason=reason,
+        revocation_note=note,
+        ended_at=now,
+        updated_at=now,
+    )
     return bool(changed)

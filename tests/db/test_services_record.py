@@ -14,6 +14,7 @@ from audit.models import Entry
 from keys import callers, secret
 from keys import services as key_services
 from keys.models import ApiKey, Scope, Tier
+from keys.possession import Held
 from orgs import ids
 from orgs import services as org_services
 from orgs.models import Membership
@@ -26,7 +27,12 @@ EXPIRY = {
     for what in ("default", "max")
 }
 POLICY = {**EXPIRY, "ingestion_may_never_expire": False, "requires_ips_in_production": False}
-POLICY |= {"self_rotation_max_days": 30, "leaver_action": "disable", "leaver_team": "", "leak_action": "revoke"}
+POLICY |= {
+    "self_rotation_max_days": 30,
+    "leaver_action": "disable",
+    "leaver_team": "",
+    "leak_action": "revoke",
+}
 
 
 @dataclass
@@ -66,6 +72,10 @@ class World:
     def key(self) -> ApiKey:
         with tenancy.within(self.cast.acme.id):
             return key_services.create_key(self.draft, actor=self.caller).key
+
+    @property
+    def held(self) -> Held:
+        return Held(organization_id=self.cast.acme.id, key_id=self.key.id, version=1)
 
     @cached_property
     def scope(self) -> Scope:
@@ -219,6 +229,8 @@ KEYS = {
         filters={},
         actor=w.actor,
     ),
+    "burn_secret": lambda w: partial(key_services.burn_secret, w.held, actor=builders.OPERATOR),
+    "report_leak": lambda w: partial(key_services.report_leak, w.held, actor=builders.OPERATOR),
     "revoke_key": lambda w: partial(key_services.revoke_key, w.key, actor=w.caller),
     "rotate_key": lambda w: partial(key_services.rotate_key, w.key, actor=w.caller),
     "settle_keys_of_leaver": lambda w: partial(
@@ -282,7 +294,7 @@ def test_without_its_entry_there_is_no_change(name, monkeypatch):
 
 def _rows() -> list[object]:
     """Return a digest of every row that key services write."""
-    tables = ("apikey", "keysecret", "rotation", "keypolicy", "scope", "term", "tier")
+    tables = ("apikey", "keysecret", "rotation", "keypolicy", "scope", "term", "tier", "leak", "incident")
     with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
         found = []
         for table in tables:
