@@ -66,6 +66,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
             case _:
                 return running
 
+    def returned(self, now: datetime) -> Self:
+        """Narrow to keys that were disabled for a while which is over, and of which nobody has said so yet."""
+        return self.not_ended(now).filter(disabled_until__lte=now, is_disabled=False)
+
     def carrying(self, term: str) -> Self:
         """Narrow to keys with a scope (`scope:incidents:read`) or tag (`tag:team=noc`)."""
         return self.filter(pk__in=KeyTerm.objects.filter(term=term).values("key_id"))

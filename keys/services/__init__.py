@@ -6,6 +6,7 @@ from keys.services.creation import Created, Draft, Owner, create_key
 from keys.services.exporting import export_keys
 from keys.services.leaks import Reported, burn_secret, report_leak
 from keys.services.leaving import settle_keys_of_leaver
+from keys.services.noticing import record_first_networks, record_returns
 from keys.services.policies import PolicyChange, change_policy
 from keys.services.revocation import revoke_key
 from keys.services.rotating import Rotated, rotate_key
@@ -35,6 +36,8 @@ __all__ = [
     "disable_key",
     "enable_key",
     "export_keys",
+    "record_first_networks",
+    "record_returns",
     "report_leak",
     "revoke_key",
     "rotate_key",

@@ -11,7 +11,7 @@ from django.db import connection
 
 from audit import tenancy
 from audit.models import Entry
-from keys import callers, secret
+from keys import callers, networks, secret
 from keys import services as key_services
 from keys.models import ApiKey, Scope, Tier
 from keys.possession import Held
@@ -19,7 +19,8 @@ from orgs import ids
 from orgs import services as org_services
 from orgs.models import Membership
 from orgs.roles import Risk, Role
-from tests import builders
+from tests import builders, usage_builders
+from tests.api.calls import as_superuser
 
 EXPIRY = {
     f"{kind}_{what}_days": 7
@@ -142,6 +143,20 @@ def _bulk(w: World) -> object:
     return partial(key_services.change_many, [w.key], change, actor=w.caller, organization_id=w.cast.acme.id)
 
 
+def _due_network(w: World) -> object:
+    usage_builders.calls(
+        w.key, [{"ip": "203.0.113.9", "at": usage_builders.ago(minutes=1)}, {"ip": "192.0.2.4"}]
+    )
+    networks.learn()
+    return partial(key_services.record_first_networks, w.cast.acme.id, actor=builders.OPERATOR)
+
+
+def _returned(w: World) -> object:
+    at = "disabled_until = now() - interval '1 second'"
+    as_superuser(f"UPDATE keys_apikey SET {at} WHERE id = %s", w.key.id)
+    return partial(key_services.record_returns, w.cast.acme.id, actor=builders.OPERATOR)
+
+
 # Each prepares what it needs and returns the call that must record.
 ORGS = {
     "accept_invitation": _accept,
@@ -230,6 +245,8 @@ KEYS = {
         actor=w.actor,
     ),
     "burn_secret": lambda w: partial(key_services.burn_secret, w.held, actor=builders.OPERATOR),
+    "record_first_networks": _due_network,
+    "record_returns": _returned,
     "report_leak": lambda w: partial(key_services.report_leak, w.held, actor=builders.OPERATOR),
     "revoke_key": lambda w: partial(key_services.revoke_key, w.key, actor=w.caller),
     "rotate_key": lambda w: partial(key_services.rotate_key, w.key, actor=w.caller),
@@ -294,7 +311,18 @@ def test_without_its_entry_there_is_no_change(name, monkeypatch):
 
 def _rows() -> list[object]:
     """Return a digest of every row that key services write."""
-    tables = ("apikey", "keysecret", "rotation", "keypolicy", "scope", "term", "tier", "leak", "incident")
+    tables = (
+        "apikey",
+        "keysecret",
+        "rotation",
+        "keypolicy",
+        "scope",
+        "term",
+        "tier",
+        "leak",
+        "incident",
+        "keynetwork",
+    )
     with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
         found = []
         for table in tables:
