@@ -96,6 +96,7 @@ class Act(StrEnum):
     WEBHOOK_SECRET_ROTATED = "webhook.secret_rotated"
     WEBHOOK_REMOVED = "webhook.removed"
     WEBHOOK_RESENT = "webhook.resent"
+    WEBHOOK_TESTED = "webhook.tested"
 
     SSO_CONNECTION_CREATED = "sso.connection_created"
     SSO_CHANGED = "sso.changed"

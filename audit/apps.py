@@ -6,4 +6,10 @@ class AuditConfig(AppConfig):
     verbose_name = "Audit"
 
     def ready(self) -> None:
-        from audit import checks  # noqa: F401, PLC0415
+        # Models can't be imported before the apps are ready.
+        from audit import checks, ports, redaction  # noqa: F401, PLC0415
+        from audit.tasks import webhooks  # noqa: PLC0415
+        from audit.webhooks import signing  # noqa: PLC0415
+
+        redaction.filters.append(signing.redact)
+        ports.on_appended.append(webhooks.deliver_soon)

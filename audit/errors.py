@@ -87,6 +87,44 @@ class DecryptionFailed(AuditError):
     code = "decryption_failed"
 
 
+class WebhookError(AuditError):
+    """The webhook could not be changed.
+
+    `detail` is for people and never repeats what was submitted; `field` says where (`url`, `acts[2]`).
+    """
+
+    code = "webhook_error"
+
+    def __init__(self, detail: str, *, field: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+
+
+class WebhookInvalid(WebhookError):
+    """A value is not allowed here."""
+
+    code = "invalid_value"
+
+
+class WebhookAddressRefused(WebhookInvalid):
+    """Nothing is sent to this address."""
+
+    code = "address_refused"
+
+
+class WebhookStateForbids(WebhookError):
+    """The webhook is not in a state that allows this."""
+
+    code = "state_forbids"
+
+
+class WebhookCapReached(WebhookStateForbids):
+    """The organization has as many webhooks as it may."""
+
+    code = "webhook_cap_reached"
+
+
 class Fault(StrEnum):
     """What was done to a ledger."""
 

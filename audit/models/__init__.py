@@ -1,5 +1,17 @@
 """The models of audit: a file for each noun."""
 
 from audit.models.entry import Entry, EntryQuerySet, Head, Sealed
+from audit.models.webhook import Attempt, Delivery, Endpoint, EndpointSecret, State, Why
 
-__all__ = ["Entry", "EntryQuerySet", "Head", "Sealed"]
+__all__ = [
+    "Attempt",
+    "Delivery",
+    "Endpoint",
+    "EndpointSecret",
+    "Entry",
+    "EntryQuerySet",
+    "Head",
+    "Sealed",
+    "State",
+    "Why",
+]

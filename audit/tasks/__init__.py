@@ -1,1 +1,5 @@
 """What the worker does for audit. Each job may run at any moment, twice at once, or be cut off half-way."""
+
+from audit.tasks import webhooks
+
+__all__ = ["webhooks"]

@@ -1,0 +1,53 @@
+"""Webhooks: delivering when a change has put entries into the ledger, by the clock what that left, and retention."""
+
+from collections.abc import Sequence
+
+from django.db import transaction
+from procrastinate.contrib.django import app
+from procrastinate.exceptions import AlreadyEnqueued
+
+from audit.acts import Act
+from audit.models import Endpoint
+from audit.webhooks import patterns, retention, running
+
+EVERY_TEN_SECONDS = "* * * * * */10"
+HOURLY = "17 * * * *"
+
+
+@app.task(name="audit.deliver_webhooks")
+async def deliver_webhooks() -> None:
+    """Deliver what was just appended."""
+    await running.run()
+
+
+@app.periodic(cron=EVERY_TEN_SECONDS)
+@app.task(name="audit.sweep_webhooks", queueing_lock="audit.sweep_webhooks")
+async def sweep_webhooks(timestamp: int) -> None:  # noqa: ARG001 - when it was due
+    """Deliver what is due by the clock, and what a lost job left."""
+    await running.run()
+
+
+@app.periodic(cron=HOURLY)
+@app.task(name="audit.retain_webhooks", queueing_lock="audit.retain_webhooks")
+def retain_webhooks(timestamp: int) -> None:  # noqa: ARG001
+    """Let deliveries and secrets go that are over."""
+    retention.retain()
+
+
+def deliver_soon(organization_id: str, acts: Sequence[Act]) -> None:
+    """Queue a job with the entries of the running transaction, where an endpoint subscribes to one of them."""
+    asked = {pattern for act in set(acts) for pattern in patterns.covering(act)}
+    listening = Endpoint.objects.filter(
+        organization_id=organization_id, disabled_at=None, acts__overlap=list(asked)
+    )
+    if listening.exists():
+        enqueue(organization_id)
+
+
+def enqueue(organization_id: str) -> None:
+    """Put one job into the queue that commits with the running transaction; one that waits already will do."""
+    try:
+        with transaction.atomic():
+            deliver_webhooks.configure(queueing_lock=f"audit.deliver_webhooks:{organization_id}").defer()
+    except AlreadyEnqueued:
+        return

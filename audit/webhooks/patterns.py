@@ -1,0 +1,44 @@
+"""What an endpoint subscribes to: exact acts (`key.revoked`), a subject (`key.*`) or everything (`*`). Pure."""
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Final
+
+from audit.acts import Act
+from audit.errors import WebhookInvalid
+
+EVERYTHING: Final = "*"
+ANY: Final = ".*"
+MOST: Final = 200
+# Acts by their subject, in order of the alphabet: what a form offers.
+GROUPS: Final = {
+    subject: tuple(str(act) for act in acts)
+    for subject, acts in groupby(sorted(Act), lambda act: act.partition(".")[0])
+}
+KNOWN: Final = frozenset({EVERYTHING, *(subject + ANY for subject in GROUPS), *map(str, Act)})
+
+
+def normal(patterns: Iterable[str]) -> list[str]:
+    """Return patterns sorted, without those that another covers; raises `WebhookInvalid` for none and for unknown ones.
+
+    An unknown act is refused, not kept for later: a typing error would else be silence.
+    """
+    given = list(patterns)
+    if not given:
+        raise WebhookInvalid("Choose at least one kind of event.", field="acts")
+    for i, pattern in enumerate(given):
+        if pattern not in KNOWN:
+            raise WebhookInvalid("There is no act of this name.", field=f"acts[{i}]")
+    chosen = set(given)
+    return sorted(pattern for pattern in chosen if not (set(covering(pattern)) - {pattern}) & chosen)
+
+
+def covering(act: str) -> tuple[str, ...]:
+    """Return the patterns that an act, or a pattern, falls under, itself included."""
+    subject = act.partition(".")[0]
+    return act, subject + ANY, EVERYTHING
+
+
+def matches(patterns: Iterable[str], act: str) -> bool:
+    """Whether an act is subscribed to."""
+    return not set(covering(act)).isdisjoint(patterns)
