@@ -48,6 +48,7 @@ class Call(Generic[T]):
         path: below the base URL; ids in it were checked by `key_path`.
         parse: makes the result of the answer's JSON, None where there was none.
         request_id: sent as X-Request-Id, the same for every attempt.
+        is_anonymous: sent without the client's own key.
     """
 
     method: str
@@ -58,6 +59,7 @@ class Call(Generic[T]):
     repeat: Repeat = Repeat.UNPROCESSED
     idempotency_key: str = field(default="", repr=False)
     request_id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
+    is_anonymous: bool = False
 
     def __post_init__(self) -> None:
         if any(looks_like_secret(value) for _, value in self.parameters):
@@ -109,9 +111,18 @@ def key_path(key_id: str, *rest: str) -> str:
     Raises:
         ValueError: it is no id: a secret, a path, or nothing.
     """
-    if _ID.fullmatch(key_id) is None or looks_like_secret(key_id):
-        raise ValueError("This is no key's id: those look like key_….")
-    return "/".join(("/v1/api-keys", quote(key_id, safe=""), *rest))
+    return path_of("/v1/api-keys", key_id, *rest, like="a key's id: those look like key_…")
+
+
+def path_of(base: str, id_: str, *rest: str, like: str = "an id") -> str:
+    """Return the path of one thing, or of what is below it.
+
+    Raises:
+        ValueError: it is no id: a secret, a path, or nothing.
+    """
+    if _ID.fullmatch(id_) is None or looks_like_secret(id_):
+        raise ValueError(f"This is not {like}.")
+    return "/".join((base, quote(id_, safe=""), *rest))
 
 
 def result(call: Call[T], outcome: Outcome) -> T:

@@ -1,4 +1,4 @@
-"""`keystead`: verify, create, list, rotate, revoke and count keys from a terminal.
+"""`keystead`: verify, create, list, rotate, revoke and count keys from a terminal; keep a file's fresh; find leaks.
 
 The portal's address is KEYSTEAD_URL or --url; the key to call it with is KEYSTEAD_KEY, or in the file that
 KEYSTEAD_KEY_FILE or --key-file names. Neither it nor a secret to verify is ever an argument: every user of the machine
@@ -11,6 +11,9 @@ exit codes:
   3  the key in KEYSTEAD_KEY is not valid, or may not do that
   4  the portal refused: nothing there, a name taken, a field wrong
   5  the portal is out of reach or too busy
+  6  rotate --write-env, agent: the secret in the file was replaced by one that nobody here knows; a person must help
+  7  rotate --write-env, agent: half done and safe, or another is at it; the next run goes on
+scan: 0 nothing found, 1 found, 2 something could not be read.
 """
 
 from __future__ import annotations
@@ -20,20 +23,25 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from keystead.client import Keystead
+from keystead.commands.files import add_agent, add_file, agent, rotate_file
+from keystead.commands.scan import add_scan, scan
 from keystead.errors import (
     ApiError,
     AuthenticationError,
+    Busy,
     ConfigurationError,
     KeysteadError,
     PermissionDenied,
+    SuccessorLost,
     Unavailable,
+    Unfinished,
 )
 from keystead.models import CreatedKey, Verdict
 from keystead.secret import redact
@@ -41,7 +49,7 @@ from keystead.tables import aligned, plain
 from keystead.usage import KeyUsage, UsageReport
 from keystead.version import __version__
 
-VALID, REFUSED, USAGE, DENIED, FAILED, UNREACHABLE = range(6)
+VALID, REFUSED, USAGE, DENIED, FAILED, UNREACHABLE, LOST, UNFINISHED = range(8)
 KEY_FILE: Final = "KEYSTEAD_KEY_FILE"
 REASONS: Final = ("leaked", "unused", "rotated_out", "owner_left", "incident", "other")
 KINDS: Final = ("ingestion", "control_plane", "service")
@@ -59,15 +67,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with _client(options) as client:
-            code: int = options.run(client, options)
-            return code
+        code: int = _run(options)
+        return code
     except KeysteadError as error:
         return _complain(plain(str(error)), _code(error))
     except (OSError, ValueError) as error:
         return _complain(plain(str(error)), USAGE)
     except KeyboardInterrupt:
         return _complain("interrupted", FAILED)
+
+
+def _run(options: argparse.Namespace) -> int:
+    code: int
+    if options.alone or (options.run is rotate and options.write_env):
+        code = (rotate_file if options.run is rotate else options.run)(options)
+        return code
+    with _client(options) as client:
+        code = options.run(client, options)
+        return code
 
 
 def verify(client: Keystead, options: argparse.Namespace) -> int:
@@ -138,7 +155,13 @@ def list_keys(client: Keystead, options: argparse.Namespace) -> int:
 def rotate(client: Keystead, options: argparse.Namespace) -> int:
     """Give a key a new secret and print it, once."""
     rotated = client.keys.rotate(
-        options.key, mode=options.mode, grace_seconds=options.grace_seconds, version=options.version
+        options.key,
+        mode=options.mode,
+        grace_seconds=options.grace_seconds,
+        version=options.version,
+        targets=options.target,
+        quiet_seconds=options.quiet_seconds,
+        deadline=options.deadline,
     )
     return _show_made(options, rotated)
 
@@ -173,16 +196,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser("keystead", description=about, epilog=f"exit codes:{codes}", formatter_class=shape)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for name, run, add in (
-        ("verify", verify, _add_verify),
-        ("create", create, _add_create),
-        ("list", list_keys, _add_list),
-        ("rotate", rotate, _add_rotate),
-        ("revoke", revoke, _add_revoke),
-        ("usage", usage, _add_usage),
+    run: Callable[..., int]
+    for name, run, add, alone in (
+        ("verify", verify, _add_verify, False),
+        ("create", create, _add_create, False),
+        ("list", list_keys, _add_list, False),
+        ("rotate", rotate, _add_rotate, False),
+        ("agent", agent, add_agent, True),
+        ("revoke", revoke, _add_revoke, False),
+        ("usage", usage, _add_usage, False),
+        ("scan", scan, add_scan, True),
     ):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
-        command.set_defaults(run=run)
+        # One that is alone needs no key of ours.
+        command.set_defaults(run=run, alone=alone)
         add(command)
         _add_common(command)
     return parser
@@ -239,9 +266,34 @@ def _add_list(command: argparse.ArgumentParser) -> None:
 
 def _add_rotate(command: argparse.ArgumentParser) -> None:
     command.add_argument("key", nargs="?", metavar="KEY_ID", help="your own key unless given")
-    command.add_argument("--mode", choices=("grace", "immediate"))
-    command.add_argument("--grace-seconds", type=int)
+    modes = command.add_mutually_exclusive_group()
+    modes.add_argument("--mode", choices=("grace", "staged", "immediate"))
+    modes.add_argument("--staged", dest="mode", action="store_const", const="staged", help="--mode staged")
+    command.add_argument("--grace-seconds", "--grace", type=int, metavar="SECONDS", help="86400 unless given")
+    command.add_argument("--target", action="append", help="of a staged rotation; may be repeated")
+    command.add_argument("--quiet-seconds", type=int, help="without the old secret: then a target has moved")
+    command.add_argument("--deadline", help="a time such as 2027-01-31T12:00:00Z; then targets are overdue")
     command.add_argument("--version", type=int, help="the newest that you know")
+    file = command.add_argument_group("the key in a file")
+    file.add_argument(
+        "--write-env", type=Path, metavar="FILE", help="rotate the key in this file, and write it there"
+    )
+    ends = file.add_mutually_exclusive_group()
+    ends.add_argument(
+        "--complete",
+        dest="completes",
+        action="store_const",
+        const=True,
+        help="retire the old secret when the new one works, as --staged does",
+    )
+    ends.add_argument(
+        "--keep-old",
+        dest="completes",
+        action="store_const",
+        const=False,
+        help="don't, as with --grace-seconds",
+    )
+    add_file(command)
 
 
 def _add_revoke(command: argparse.ArgumentParser) -> None:
@@ -359,6 +411,8 @@ def _code(error: KeysteadError) -> int:
         (ConfigurationError, USAGE),
         ((AuthenticationError, PermissionDenied), DENIED),
         (Unavailable, UNREACHABLE),
+        (SuccessorLost, LOST),
+        ((Unfinished, Busy), UNFINISHED),
         (ApiError, FAILED),
     )
     return next((code for kind, code in kinds if isinstance(error, kind)), FAILED)

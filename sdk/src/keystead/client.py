@@ -76,6 +76,7 @@ class Keystead:
         self.keys = Keys(self._transport, self._judge)
         self.usage = Usage(self._transport)
         self.entitlements = Entitlements(self._transport)
+        self.rotations = Rotations(self._transport)
 
     me = blocking(operations.get_me)
 
@@ -123,6 +124,18 @@ class Keys:
     update = blocking(operations.update_key)
     rotate = blocking(operations.rotate_key)
     revoke = blocking(operations.revoke_key)
+    burn = blocking(operations.burn_secret)
+
+
+class Rotations:
+    """Rotations that are running, or have ended."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    get = blocking(operations.get_rotation)
+    complete = blocking(operations.complete_rotation)
+    cancel = blocking(operations.cancel_rotation)
 
 
 class Usage:
@@ -174,6 +187,7 @@ class AsyncKeystead:
         self.keys = AsyncKeys(self._transport, self._judge)
         self.usage = AsyncUsage(self._transport)
         self.entitlements = AsyncEntitlements(self._transport)
+        self.rotations = AsyncRotations(self._transport)
 
     me = awaitable(operations.get_me)
 
@@ -221,6 +235,18 @@ class AsyncKeys:
     update = awaitable(operations.update_key)
     rotate = awaitable(operations.rotate_key)
     revoke = awaitable(operations.revoke_key)
+    burn = awaitable(operations.burn_secret)
+
+
+class AsyncRotations:
+    """Rotations that are running, or have ended."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    get = awaitable(operations.get_rotation)
+    complete = awaitable(operations.complete_rotation)
+    cancel = awaitable(operations.cancel_rotation)
 
 
 class AsyncUsage:

@@ -13,7 +13,10 @@ KeysteadError
 │   └── BadRequest, AuthenticationError, PermissionDenied, NotFound, Conflict, Invalid, TooManyRequests, ServerError
 ├── Unavailable             no answer that can be trusted: never let a request through on it
 │   └── UnreadableAnswer
-└── SecretAlreadyShown      the key was made, but its secret can't be had again
+├── SecretAlreadyShown      the key was made, but its secret can't be had again
+├── Busy                    another process is at it
+├── Unfinished              the new secret is written and works; the old one is accepted still
+└── SuccessorLost           the key has a newer secret than the file, and nobody here knows it
 """
 
 from __future__ import annotations
@@ -261,3 +264,33 @@ class SecretAlreadyShown(KeysteadError):
             f"{key_id} was already answered with its secret, which is shown once: rotate the key to get another."
         )
         self.key_id = key_id
+
+
+class Busy(KeysteadError):
+    """Another process on this machine is doing the same."""
+
+
+class Unfinished(KeysteadError):
+    """A rotation is half done, and safe: the file has a secret that works. The next run goes on with it."""
+
+
+class SuccessorLost(KeysteadError):
+    """The secret in the file was replaced at the portal, and its successor is not known here.
+
+    It is accepted for a while: until then a person must cancel the rotation at the portal, or write the newest secret
+    into the file.
+
+    Args:
+        key_id: the key.
+        rotation_id: the rotation, where it is known.
+    """
+
+    def __init__(self, key_id: str, rotation_id: str = "", *, until: str = "") -> None:
+        rotation = f" ({rotation_id})" if rotation_id else ""
+        ends = f"; it stops working at {until}" if until else ""
+        super().__init__(
+            f"The secret in the file was replaced by a newer one of {key_id}{rotation} that is not known here{ends}. "
+            "Cancel the rotation at the portal, or put the newest secret into the file."
+        )
+        self.key_id = key_id
+        self.rotation_id = rotation_id

@@ -195,8 +195,44 @@ class SecretVersion:
 
 
 @dataclass(frozen=True)
+class RotationTarget:
+    """A place that a staged rotation moves: `waiting`, `moving`, or `moved` to the new secret."""
+
+    name: str
+    state: str
+    old_last_used_at: datetime | None = None
+    new_last_used_at: datetime | None = None
+    old_calls_1h: int = 0
+    new_calls_1h: int = 0
+
+
+@dataclass(frozen=True)
+class RotationElsewhere:
+    """Where else the old secret was used, outside every target."""
+
+    old_last_used_at: datetime | None = None
+    old_calls_1h: int = 0
+
+
+@dataclass(frozen=True)
+class SealedSecret:
+    """A new secret that only the holder of the recipient's private key can open: `keystead.sealed.open_sealed`."""
+
+    recipient: str
+    ciphertext: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Rotation:
-    """A rotation of a key."""
+    """A rotation of a key.
+
+    Args:
+        status: `running`, `completed`, `cancelled` or `superseded`.
+        overdue: its deadline has passed and something has not moved.
+        grace_ends_at: when the old secret ends by itself; None where a staged rotation waits for its targets.
+        elsewhere: the old secret's use outside the targets.
+        sealed_secret: the new secret, sealed, of an automatic rotation until it was fetched.
+    """
 
     id: str
     key: str
@@ -211,7 +247,14 @@ class Rotation:
     quiet_seconds: int | None = None
     deadline: datetime | None = None
     completed_at: datetime | None = None
-    targets: tuple[Any, ...] = ()
+    targets: tuple[RotationTarget, ...] = ()
+    elsewhere: RotationElsewhere | None = None
+    sealed_secret: SealedSecret | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Tell whether two secrets are accepted."""
+        return self.status == "running"
 
 
 @dataclass(frozen=True)
@@ -292,7 +335,13 @@ class Page:
 
 @dataclass(frozen=True)
 class Me:
-    """The client's own key; `scopes` are those that count now."""
+    """The client's own key; `scopes` are those that count now.
+
+    Args:
+        secret_version: of the secret that was sent; `retiring` where the key has a newer one.
+        expires_at: when that secret ends, `accepted_until` where it was replaced.
+        secret_created_at, rotation_interval_days: what a schedule needs; None where the portal does not say.
+    """
 
     id: str
     name: str
@@ -307,6 +356,9 @@ class Me:
     expires_at: datetime | None = None
     allowed_ips: tuple[str, ...] = ()
     rate_limit: KeyRateLimit | None = None
+    accepted_until: datetime | None = None
+    secret_created_at: datetime | None = None
+    rotation_interval_days: int | None = None
 
 
 @dataclass(frozen=True)

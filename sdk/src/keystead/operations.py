@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Final, TypeVar
 
-from keystead.calls import Call, Parameters, Repeat, key_path
+from keystead.calls import Call, Parameters, Repeat, key_path, path_of
 from keystead.errors import UnreadableAnswer
 from keystead.models import (
     VALID,
@@ -24,12 +24,13 @@ from keystead.models import (
     Quota,
     RateLimit,
     RotatedKey,
+    Rotation,
     Verdict,
     VerifiedKey,
 )
 from keystead.question import Question
 from keystead.reading import read
-from keystead.secret import looks_like_secret
+from keystead.secret import Secret, looks_like_secret
 from keystead.usage import KeyUsage, UsageReport
 
 T = TypeVar("T")
@@ -251,7 +252,9 @@ def rotate_key(
         mode: `grace` (unless given), `staged`, or `immediate`: the old secret stops at once.
         grace_seconds: that the old secret lives on, 86,400 unless given.
         version: the newest that you know; Conflict where there is a newer one.
-        targets, quiet_seconds, deadline: of a staged rotation.
+        targets: names of what a staged rotation moves, 1 to 64: the regions that your verifiers report.
+        quiet_seconds: without the old secret, after which a target has moved; 600 unless given.
+        deadline: after which what has not moved is overdue; in 7 days unless given.
         idempotency_key: your own; drawn unless given.
 
     Raises:
@@ -267,6 +270,50 @@ def rotate_key(
     )
     path = "/v1/keys/rotate" if key_id is None else key_path(key_id, "rotate")
     return _creating(path, body, RotatedKey, idempotency_key)
+
+
+def get_rotation(rotation_id: str) -> Call[Rotation]:
+    """Return a rotation with its targets: with the scope keys:rotate, or the key's own newest secret.
+
+    Raises:
+        NotFound: there is none that the client may see.
+    """
+    return _reading(_rotation(rotation_id), Rotation)
+
+
+def complete_rotation(rotation_id: str) -> Call[Rotation]:
+    """Retire the old secret now, whatever has moved.
+
+    Raises:
+        NotFound: there is none that the client may see.
+        Conflict: it was cancelled, or another one took its place.
+    """
+    return _acting(_rotation(rotation_id, "complete"), Rotation)
+
+
+def cancel_rotation(rotation_id: str) -> Call[Rotation]:
+    """Retire the new secret and keep the old one, while it is accepted.
+
+    Raises:
+        NotFound: there is none that the client may see.
+        Conflict: it has ended.
+    """
+    return _acting(_rotation(rotation_id, "cancel"), Rotation)
+
+
+def burn_secret(secret: str) -> Call[None]:
+    """Kill a secret that was found somewhere, by its possession: no key of the client's own is sent.
+
+    The portal says nothing of what it was. The key is revoked; while it is rotated, the found secret alone is.
+
+    Args:
+        secret: as it was found.
+
+    Raises:
+        TooManyRequests: from this address, too often.
+    """
+    body = {"secret": Secret(secret)}
+    return Call("POST", "/v1/keys/revoke", _nothing, body=body, repeat=Repeat.ANY_TIME, is_anonymous=True)
 
 
 def revoke_key(key_id: str, *, reason: str | None = None, note: str | None = None) -> Call[None]:
@@ -348,6 +395,15 @@ def check_entitlement(key: str, entitlement: str) -> Call[EntitlementCheck]:
 def get_me() -> Call[Me]:
     """Return the client's own key and the scopes that count now."""
     return _reading("/v1/me", Me)
+
+
+def _rotation(rotation_id: str, *rest: str) -> str:
+    return path_of("/v1/rotations", rotation_id, *rest, like="a rotation's id: those look like rot_…")
+
+
+def _acting(path: str, kind: type[T], body: Mapping[str, Any] | None = None) -> Call[T]:
+    """Return a call that changes what is there already, once however often it is sent."""
+    return _creating(path, {} if body is None else body, kind, None)
 
 
 def _reading(path: str, kind: type[T], parameters: Parameters = ()) -> Call[T]:

@@ -22,6 +22,8 @@ CONNECT_SECONDS: Final = 2.0
 # Below uvicorn's 5 s, so that a call never goes out on a connection that the portal is just closing.
 KEEPALIVE_SECONDS: Final = 4.0
 CONNECTIONS: Final = 100
+# For calls that need none: burning a secret that was found.
+NO_KEY: Final = "none"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 

@@ -38,7 +38,7 @@ class _Attempts:
         return {"headers": self.settings.headers(), "limits": _LIMITS, "trust_env": is_encrypted}
 
     def request(self, http: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> httpx.Request:
-        return http.build_request(
+        request = http.build_request(
             call.method,
             self.settings.base_url + call.path,
             params=list(call.parameters) or None,
@@ -46,6 +46,9 @@ class _Attempts:
             headers=call.headers(),
             timeout=self.settings.timeouts(),
         )
+        if call.is_anonymous:
+            del request.headers["Authorization"]
+        return request
 
     def wait(self, call: Call[Any], outcome: Outcome, attempt: int) -> float | None:
         return wait_before_repeating(
