@@ -202,8 +202,8 @@ class RotationTarget:
     state: str
     old_last_used_at: datetime | None = None
     new_last_used_at: datetime | None = None
-    old_calls_1h: int = 0
-    new_calls_1h: int = 0
+    old_calls_1h: int | None = None
+    new_calls_1h: int | None = None
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class RotationElsewhere:
     """Where else the old secret was used, outside every target."""
 
     old_last_used_at: datetime | None = None
-    old_calls_1h: int = 0
+    old_calls_1h: int | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import base64
 import binascii
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from keystead.errors import ConfigurationError, KeysteadError
 from keystead.secret import Secret, has_checksum
@@ -61,11 +61,10 @@ def load_recipient(pem: bytes) -> X25519PrivateKey:
         ConfigurationError: it is none, or the extra `crypto` is not installed. The message has nothing of it.
     """
     known = _Crypto()
-    private: object = None
     with suppress(ValueError, TypeError, known.UnsupportedAlgorithm):
         private = known.serialization.load_pem_private_key(pem, None)
-    if isinstance(private, known.x25519.X25519PrivateKey):
-        return private
+        if isinstance(private, known.x25519.X25519PrivateKey):
+            return cast("X25519PrivateKey", private)
     raise ConfigurationError("This is no private key of a recipient: an X25519 key in PEM, not encrypted.")
 
 
