@@ -8,7 +8,8 @@ from keys.models.key import ApiKey, ApiKeyQuerySet, OwnerType
 from keys.models.leak import Leak, LeakAction, LeakOutcome, LeakSource
 from keys.models.network import KeyNetwork
 from keys.models.policy import KeyPolicy
-from keys.models.secret import KeySecret, Rotation
+from keys.models.rotation import Rotation, RotationSeen, RotationTarget, RotationUse
+from keys.models.secret import KeySecret
 from keys.models.tier import Tier
 from keys.models.usage import Call, Grain, ScopeUse, UnknownCalls, Usage
 from keys.models.use import KeyUse, OrganizationSpend, SecretUse
@@ -36,6 +37,9 @@ __all__ = [
     "OrganizationSpend",
     "OwnerType",
     "Rotation",
+    "RotationSeen",
+    "RotationTarget",
+    "RotationUse",
     "Scope",
     "ScopeUse",
     "SecretUse",

@@ -27,6 +27,7 @@ class KeyPolicy(models.Model):
     service_max_days = models.PositiveSmallIntegerField(default=30)
     requires_ips_in_production = models.BooleanField(default=False)
     self_rotation_max_days = models.PositiveSmallIntegerField(default=365)
+    staged_cut_off_at_deadline = models.BooleanField(default=False)
     leaver_action = models.CharField(max_length=16, choices=LeaverAction, default=LeaverAction.DISABLE)
     leaver_team = models.CharField(max_length=100, blank=True)
     leak_action = models.CharField(max_length=16, choices=LeakAction, default=LeakAction.REVOKE)

@@ -3,6 +3,7 @@
 from keys.services.bulk import Outcome, change_many
 from keys.services.changes import Changes, change_key, disable_key, enable_key
 from keys.services.creation import Created, Draft, Owner, create_key
+from keys.services.ending import cancel_rotation, complete_rotation
 from keys.services.exporting import export_keys
 from keys.services.leaks import Reported, burn_secret, report_leak
 from keys.services.leaving import settle_keys_of_leaver
@@ -25,11 +26,13 @@ __all__ = [
     "ScopeDraft",
     "TierDraft",
     "burn_secret",
+    "cancel_rotation",
     "change_key",
     "change_many",
     "change_policy",
     "change_scope",
     "change_tier",
+    "complete_rotation",
     "create_key",
     "create_scope",
     "create_tier",

@@ -29,6 +29,7 @@ class PolicyChange:
     service_max_days: int
     requires_ips_in_production: bool
     self_rotation_max_days: int
+    staged_cut_off_at_deadline: bool
     leaver_action: str
     leaver_team: str
     leak_action: str
