@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from audit import ledger
 from audit.actors import Actor
 from audit.acts import Act
+from audit.ledger import Recorder
 from keys import clock, rotation
 from keys.callers import Caller
 from keys.errors import RotationEnded, SelfRotationRefused
@@ -38,10 +39,7 @@ def complete_rotation(found: Rotation, *, actor: Caller) -> Rotation:
     with ledger.recording(found.organization_id, actor) as entry:
         key = locked_key(found.key_id)
         check_itself(key, actor)
-        now = clock.now()
-        _end(found, key, now, completed_at=now, completed_by=actor.id)
-        retire_old(found, now)
-        entry(Act.ROTATION_COMPLETED, target=key.id, data=ended(key, found, "by_hand"))
+        finish(entry, key, found, actor=actor, now=clock.now())
     return _again(found, key)
 
 
@@ -64,14 +62,38 @@ def cancel_rotation(found: Rotation, *, actor: Caller) -> Rotation:
     with ledger.recording(found.organization_id, actor) as entry:
         key = locked_key(found.key_id)
         check_itself(key, actor)
-        now = clock.now()
-        old, new = _secrets(found)
-        found.key = key
-        expires_at = rotation.restored_expiry(found.course, old.as_rule, new.as_rule, now)
-        _end(found, key, now, cancelled_at=now, cancelled_by=actor.id)
-        _give_back(key, old, new, expires_at, now)
-        entry(Act.ROTATION_CANCELLED, target=key.id, data=ended(key, found))
+        undo(entry, key, found, actor=actor, now=clock.now())
     return _again(found, key)
+
+
+def finish(
+    entry: Recorder, key: ApiKey, found: Rotation, *, actor: Actor, now: datetime, how: str = "by_hand"
+) -> None:
+    """Complete a rotation inside another service's recording; `key` is locked.
+
+    Raises:
+        RotationEnded: it is not running any more.
+    """
+    _end(found, key, now, completed_at=now, completed_by=actor.id)
+    retire_old(found, now)
+    entry(Act.ROTATION_COMPLETED, target=key.id, data=ended(key, found, how))
+
+
+def undo(
+    entry: Recorder, key: ApiKey, found: Rotation, *, actor: Actor, now: datetime, how: str = "by_hand"
+) -> None:
+    """Cancel a rotation inside another service's recording; `key` is locked.
+
+    Raises:
+        RotationEnded: it is not running any more.
+        StateForbids: the old secret is not accepted any more.
+    """
+    old, new = _secrets(found)
+    found.key = key
+    expires_at = rotation.restored_expiry(found.course, old.as_rule, new.as_rule, now)
+    _end(found, key, now, cancelled_at=now, cancelled_by=actor.id)
+    _give_back(key, old, new, expires_at, now)
+    entry(Act.ROTATION_CANCELLED, target=key.id, data=ended(key, found, how))
 
 
 def record_ends(key: ApiKey, now: datetime) -> int:
@@ -117,10 +139,16 @@ def retire_old(found: Rotation, now: datetime) -> None:
     old.filter(accepted_until__gt=now).update(accepted_until=now)
 
 
-def ended(key: ApiKey, found: Rotation, how: str = "") -> dict[str, Any]:
+def ended(key: ApiKey, found: Rotation, how: str) -> dict[str, Any]:
     """Return the facts of a rotation's end."""
-    told = {"rotation": found.id, "mode": found.mode, "old_version": found.old_version}
-    return facts(key, **told, new_version=found.new_version, **({"how": how} if how else {}))
+    return facts(
+        key,
+        rotation=found.id,
+        mode=found.mode,
+        old_version=found.old_version,
+        new_version=found.new_version,
+        how=how,
+    )
 
 
 def _end(found: Rotation, key: ApiKey, now: datetime, **columns: Any) -> None:
