@@ -8,7 +8,8 @@ from django.http import Http404
 
 from keys import peppers, secret
 from keys.callers import Presented
-from keys.models import ApiKey, ApiKeyQuerySet, KeySecret
+from keys.models import ApiKey, ApiKeyQuerySet, KeySecret, Recipient
+from keys.models.recipient import RecipientQuerySet
 from orgs.members import Member
 from orgs.models import Project
 from orgs.roles import Permission
@@ -63,6 +64,21 @@ def keys_for_change(member: Member, key_ids: Sequence[str], *, is_locked: bool =
         for key in chosen.select_related("project", "environment", "owner_user", "use").order_by("id")
         if member.may(Permission.KEYS_CHANGE, key.project)
     ]
+
+
+def recipients(member: Member) -> RecipientQuerySet:
+    """Return the organization's recipients, the newest first; raises `PermissionDenied` unless they may set them."""
+    if not member.may(Permission.ORGANIZATION_CONFIGURE):
+        raise PermissionDenied("Owners and admins register recipient keys.")
+    return Recipient.objects.of(member.organization_id)
+
+
+def recipient(member: Member, recipient_id: str) -> Recipient:
+    """Return one that is not removed; raises `Http404`, and `PermissionDenied` as `recipients`."""
+    found = recipients(member).current().filter(pk=recipient_id).first()
+    if found is None:
+        raise Http404
+    return found
 
 
 def projects_for_creation(member: Member) -> list[Project]:

@@ -55,17 +55,21 @@ def _state(secret: KeySecret, newest: int, now: datetime) -> str:
 
 def turns(key: ApiKey, now: datetime) -> list[Turn]:
     """Return a key's rotations, the newest first."""
-    found = list(Rotation.objects.filter(key=key).select_related("key"))
+    found = list(Rotation.objects.filter(key=key))
     names = names_of({turn.started_by for turn in found})
     return [
-        Turn(rotation=turn, by=names.get(turn.started_by, turn.started_by), state=turn.state(now))
+        Turn(rotation=turn, by=names.get(turn.started_by, turn.started_by), state=_course(turn, now))
         for turn in found
     ]
 
 
+def _course(turn: Rotation, now: datetime) -> State:
+    return rotation.state(rotation.Course(ends_at=turn.grace_ends_at, superseded_at=turn.superseded_at), now)
+
+
 def running(key: ApiKey, now: datetime) -> Rotation | None:
     """Return the rotation that is running, if any."""
-    return Rotation.objects.running(now).filter(key=key).first()
+    return next((turn for turn in Rotation.objects.filter(key=key) if turn.is_running(now)), None)
 
 
 def use(key: ApiKey) -> KeyUse | None:

@@ -4,10 +4,11 @@ Registered in `orgs.ports` by `KeysConfig.ready`; each runs inside the caller's 
 """
 
 from keys import clock
-from keys.models import ApiKey
+from keys.models import ApiKey, KeyPolicy
 from keys.models.policy import LeaverAction
 from keys.services import settle_keys_of_leaver
 from keys.services.common import policy_of
+from keys.services.recipients import newest_recipient
 from orgs import ports
 from orgs.models import Environment, Project
 
@@ -34,6 +35,23 @@ def tell_leaving(organization_id: str, user_id: str) -> str:
             return f"{subject} {verb} revoked, for good."
         case LeaverAction.HAND_OVER:
             return f"{subject} {verb} handed to {policy.leaver_team}."
+        case LeaverAction.ROTATE:
+            return _tell_rotating(f"{subject} {verb} handed to {policy.leaver_team}", count, policy)
+
+
+def _tell_rotating(handed: str, count: int, policy: KeyPolicy) -> str:
+    after = f"{policy.leaver_grace_seconds // 3_600:,} hours"
+    recipient = newest_recipient(policy.organization_id)
+    gets, ends = ("gets", "ends") if count == 1 else ("get", "end")
+    if recipient is None:
+        return (
+            f"{handed}, and {ends} after {after}: somebody must rotate {'it' if count == 1 else 'them'} and renew the "
+            "expiry before then. No recipient key is registered that new secrets could be sealed to."
+        )
+    return (
+        f"{handed}, and {gets} a new secret, sealed to {recipient.name}; the old one works on for {after}. What can't "
+        f"be rotated, because it is disabled or another rotation runs, ends after that time."
+    )
 
 
 def working_keys_at(place: Project | Environment) -> int:

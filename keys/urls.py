@@ -1,6 +1,6 @@
 from django.urls import path, register_converter
 
-from keys.views import bulk, creation, detail, listing, revocation, rotation, settings, usage
+from keys.views import bulk, creation, detail, listing, recipients, revocation, rotation, settings, usage
 
 
 class KeyIdConverter:
@@ -15,7 +15,14 @@ class KeyIdConverter:
         return value
 
 
+class RecipientIdConverter(KeyIdConverter):
+    """The id of a recipient's public key."""
+
+    regex = "rcp_[a-z2-7]{20}"
+
+
 register_converter(KeyIdConverter, "key")
+register_converter(RecipientIdConverter, "recipient")
 
 app_name = "keys"
 urlpatterns = [
@@ -41,6 +48,13 @@ urlpatterns = [
     path("keys/<key:key_id>/disable", revocation.key_disable, name="disable"),
     path("keys/<key:key_id>/enable", revocation.key_enable, name="enable"),
     path("settings/policies", settings.policies, name="policies"),
+    path("settings/recipients", recipients.recipients, name="recipients"),
+    path("settings/recipients/new", recipients.recipient_register, name="recipient_register"),
+    path(
+        "settings/recipients/<recipient:recipient_id>/remove",
+        recipients.recipient_remove,
+        name="recipient_remove",
+    ),
     path("settings/scopes", settings.scopes, name="scopes"),
     path("settings/plan", settings.plan, name="plan"),
 ]

@@ -1,17 +1,21 @@
 """Keys for the tests, made by the services; a catalogue to choose from; what the ledger gained."""
 
+import base64
 import json
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from django.test import Client
 
 from audit import tenancy
 from audit.models import Entry
 from keys import callers, services, verification
 from keys.errors import NameTaken
-from keys.models import ApiKey
+from keys.models import ApiKey, Recipient
 from keys.secret import Kind
 from keys.services import Created, Draft, Owner, ScopeDraft
 from orgs.models import Organization, Project, User
@@ -57,6 +61,29 @@ def rotate(key: ApiKey, where: Organization, by: User, **how):
     """Rotate a key as a member."""
     with tenancy.within(where.id):
         return services.rotate_key(key, actor=callers.of_member(builders.member(by, where)), **how)
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """A recipient, and the private key that opens what is sealed to it."""
+
+    recipient: Recipient
+    private_key: X25519PrivateKey
+
+    def open(self, sealed: bytes, rotation_id: str) -> str:
+        """Return the secret that was sealed for a rotation."""
+        suite = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_128_GCM)
+        info = f"keystead/rotation/v1/{rotation_id}".encode()
+        return suite.decrypt(sealed, self.private_key, info=info).decode()
+
+
+def recipient(where: Organization, by: User, name: str = "vault") -> Receiver:
+    """Register a public key as a member."""
+    private_key = X25519PrivateKey.generate()
+    public_key = base64.b64encode(private_key.public_key().public_bytes_raw()).decode()
+    with tenancy.within(where.id):
+        found = services.register_recipient(name, public_key, actor=builders.member(by, where))
+    return Receiver(found, private_key)
 
 
 def verify(secret: str, where: Organization, ip: str = "203.0.113.9") -> str:

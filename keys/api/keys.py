@@ -237,6 +237,7 @@ def _draft(body: KeyDraft, organization_id: str, request: ApiRequest, now: datet
         expires=_expiry(body, now),
         rate_limit=_limit(body.rate_limit) if body.has("rate_limit") else ABSENT,
         rotation_interval_days=body.rotation_interval_days,
+        auto_rotate=body.auto_rotate,
         may_rotate_itself=body.may_rotate_itself,
     )
 
@@ -298,6 +299,7 @@ _COLUMNS: Final = (
     "scopes",
     "allowed_ips",
     "rotation_interval_days",
+    "auto_rotate",
     "may_rotate_itself",
     "enabled",
     "disabled_until",

@@ -12,7 +12,7 @@ from keys.api.times import Time
 from keys.policy.expiry import MAX_DAYS
 from keys.policy.networks import MAX_NETWORKS
 from keys.reported import Used
-from keys.rotation import MAX_GRACE_SECONDS, MAX_QUIET_SECONDS, MAX_TARGETS
+from keys.rotation import MAX_GRACE_SECONDS
 from keys.scopes import MAX_QUERY, MAX_SCOPES
 from orgs.terms import MAX_REQUESTS, MAX_WINDOW_SECONDS
 
@@ -28,6 +28,7 @@ MAX_COSTS: Final = 2_000_000_000
 # PostgreSQL has no NUL in text; every other bound is `keys.policy`'s.
 _NO_NUL: Final = r"^[^\x00]*$"
 _LATER: Final = "Not available yet."
+_AUTO: Final = "Rotates by itself before its interval is over; needs `rotation_interval_days`."
 # Names of branches that no field of a request has.
 OWN_LIMIT: Final = "own limit"
 NAMED_LIMIT: Final = "named limit"
@@ -37,18 +38,6 @@ KindName = Literal["ingestion", "control_plane", "service"]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Id = Annotated[str, Field(max_length=MAX_ID, pattern=_NO_NUL)]
 Slug = Annotated[str, Field(max_length=MAX_SLUG, pattern=_NO_NUL)]
-
-
-def _at_most(limit: int) -> AfterValidator:
-    def check(text: str) -> str:
-        if len(text.encode()) > limit:
-            raise ValueError(f"At most {limit} bytes.")
-        return text
-
-    return AfterValidator(check)
-
-
-Bytes64 = Annotated[str, Field(max_length=64, pattern=_NO_NUL), _at_most(64)]
 
 
 class Strict(BaseModel):
@@ -143,7 +132,7 @@ class KeyDraft(Strict):
         description="At most the plan's; null inherits it. Absent: the plan's, cut to your key's own.",
     )
     rotation_interval_days: int | None = Field(default=None, ge=1, le=MAX_DAYS)
-    auto_rotate: Literal[False] = Field(default=False, description=_LATER)
+    auto_rotate: bool = Field(default=False, description=_AUTO)
     may_rotate_itself: bool = True
     approval_bound: Literal[False] = Field(default=False, description=_LATER)
     expires_at: Time | None = Field(
@@ -177,7 +166,7 @@ class KeyChanges(Strict):
     enabled: bool = Field(default_factory=bool)
     disabled_until: Time | None = Field(default=None, description="Disabled until then; null: no longer.")
     rotation_interval_days: int | None = Field(default=None, ge=1, le=MAX_DAYS)
-    auto_rotate: Literal[False] = Field(default=False, description=_LATER)
+    auto_rotate: bool = Field(default_factory=bool, description=_AUTO)
     may_rotate_itself: bool = Field(default_factory=bool)
 
 
@@ -197,7 +186,7 @@ class RotationRequest(Strict):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"mode": "grace", "grace_seconds": 3600}]})
 
-    mode: Literal["grace", "staged", "immediate"] = "grace"
+    mode: Literal["grace", "immediate"] = "grace"
     version: int | None = Field(
         default=None,
         ge=1,
@@ -206,22 +195,6 @@ class RotationRequest(Strict):
     )
     grace_seconds: int | None = Field(
         default=None, ge=1, le=MAX_GRACE_SECONDS, description="With `grace` alone; 86,400 unless told."
-    )
-    targets: list[Bytes64] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=MAX_TARGETS,
-        description="With `staged` alone, and there needed: the regions that must move.",
-    )
-    quiet_seconds: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_QUIET_SECONDS,
-        description="With `staged` alone: for how long the old secret must not be used; 600 unless told.",
-    )
-    deadline: Time | None = Field(
-        default=None,
-        description="With `staged` alone: overdue from then on; at most 30 days ahead, 7 unless told.",
     )
 
 
@@ -235,6 +208,15 @@ class SelfRotationRequest(RotationRequest):
     )
 
 
+def _at_most(limit: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text.encode()) > limit:
+            raise ValueError(f"At most {limit} bytes.")
+        return text
+
+    return AfterValidator(check)
+
+
 def _address(text: str) -> str:
     try:
         address = None if "%" in text else ip_address(text)
@@ -245,6 +227,7 @@ def _address(text: str) -> str:
     return str(address)
 
 
+Bytes64 = Annotated[str, Field(max_length=64, pattern=_NO_NUL), _at_most(64)]
 Bytes128 = Annotated[str, Field(max_length=128, pattern=_NO_NUL), _at_most(128)]
 Bytes256 = Annotated[str, Field(max_length=256, pattern=_NO_NUL), _at_most(256)]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]

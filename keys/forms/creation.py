@@ -61,6 +61,11 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
         required=False,
         help_text="How often you mean to rotate it. With an interval, each rotation starts its lifetime anew.",
     )
+    auto_rotate = forms.BooleanField(
+        label="Rotate it automatically",
+        required=False,
+        help_text="Before its interval is over or it expires. The new secret is sealed to your newest recipient key.",
+    )
     may_rotate_itself = forms.BooleanField(
         label="The key may rotate itself",
         required=False,
@@ -186,6 +191,7 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
             expires=self.requested(now),
             rate_limit=self.chosen_limit(),
             rotation_interval_days=cleaned["rotation_interval_days"],
+            auto_rotate=cleaned["auto_rotate"],
             may_rotate_itself=cleaned["may_rotate_itself"],
         )
 
@@ -196,7 +202,7 @@ def typed(data: QueryDict) -> dict[str, Any]:
         name: data.getlist(name)
         if name == "scopes"
         else name in data
-        if name == "may_rotate_itself"
+        if name in {"auto_rotate", "may_rotate_itself"}
         else data.get(name)
         for name in CreationForm.base_fields
     }

@@ -149,6 +149,11 @@ class RotationForm(EditForm):
         required=False,
         help_text="How often you mean to rotate it. With an interval, each rotation starts its lifetime anew.",
     )
+    auto_rotate = forms.BooleanField(
+        label="Rotate it automatically",
+        required=False,
+        help_text="Before its interval is over or it expires. The new secret is sealed to your newest recipient key.",
+    )
     may_rotate_itself = forms.BooleanField(
         label="The key may rotate itself",
         required=False,
@@ -158,11 +163,13 @@ class RotationForm(EditForm):
     def begin(self, key: ApiKey) -> dict[str, Any]:
         return {
             "rotation_interval_days": key.rotation_interval_days,
+            "auto_rotate": key.auto_rotate,
             "may_rotate_itself": key.may_rotate_itself,
         }
 
     def changes(self, now: datetime) -> Changes:  # noqa: ARG002 - the forms share one signature
         return Changes(
             rotation_interval_days=self.cleaned_data["rotation_interval_days"],
+            auto_rotate=self.cleaned_data["auto_rotate"],
             may_rotate_itself=self.cleaned_data["may_rotate_itself"],
         )

@@ -7,9 +7,10 @@ from keys.models.incident import Incident, IncidentKey, IncidentKind
 from keys.models.key import ApiKey, ApiKeyQuerySet, OwnerType
 from keys.models.leak import Leak, LeakAction, LeakOutcome, LeakSource
 from keys.models.network import KeyNetwork
+from keys.models.notice import KeyDue, Notice
 from keys.models.policy import KeyPolicy
-from keys.models.rotation import Rotation, RotationSeen, RotationTarget, RotationUse
-from keys.models.secret import KeySecret
+from keys.models.recipient import Recipient
+from keys.models.secret import KeySecret, Rotation
 from keys.models.tier import Tier
 from keys.models.usage import Call, Grain, ScopeUse, UnknownCalls, Usage
 from keys.models.use import KeyUse, OrganizationSpend, SecretUse
@@ -25,6 +26,7 @@ __all__ = [
     "Incident",
     "IncidentKey",
     "IncidentKind",
+    "KeyDue",
     "KeyFinding",
     "KeyNetwork",
     "KeyPolicy",
@@ -34,12 +36,11 @@ __all__ = [
     "LeakAction",
     "LeakOutcome",
     "LeakSource",
+    "Notice",
     "OrganizationSpend",
     "OwnerType",
+    "Recipient",
     "Rotation",
-    "RotationSeen",
-    "RotationTarget",
-    "RotationUse",
     "Scope",
     "ScopeUse",
     "SecretUse",

@@ -107,6 +107,7 @@ class ApiKey(models.Model):
         Tier, null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
     )
     rotation_interval_days = models.PositiveIntegerField(null=True, blank=True)
+    auto_rotate = models.BooleanField(default=False, db_default=False)
     may_rotate_itself = models.BooleanField(default=True)
 
     newest_version = models.PositiveIntegerField(default=1)
@@ -148,6 +149,10 @@ class ApiKey(models.Model):
                 condition=Q(scopes__len__gte=1, scopes__len__lte=64), name="key_scopes_count"
             ),
             models.CheckConstraint(condition=Q(newest_version__gte=1), name="key_version"),
+            models.CheckConstraint(
+                condition=Q(auto_rotate=False) | Q(rotation_interval_days__isnull=False),
+                name="key_auto_rotation_interval",
+            ),
             models.CheckConstraint(
                 condition=Q(rate_limit_requests__isnull=True, rate_limit_window_seconds__isnull=True)
                 | Q(

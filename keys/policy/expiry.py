@@ -63,12 +63,16 @@ def check_rule(kind: Kind, rule: ExpiryRule) -> ExpiryRule:
     return rule
 
 
-def check_interval(days: int | None) -> int | None:
+def check_interval(days: int | None, *, is_automatic: bool = False) -> int | None:
     """Return the rotation interval in days; None for none.
 
+    `is_automatic`: the key is to rotate by itself, which needs one.
+
     Raises:
-        Invalid: not 1 to 365 (field `rotation_interval_days`).
+        Invalid: not 1 to 365 (field `rotation_interval_days`), or none where there must be (field `auto_rotate`).
     """
+    if days is None and is_automatic:
+        raise Invalid("To rotate by itself, a key needs a rotation interval.", field="auto_rotate")
     if days is not None and not 1 <= days <= MAX_DAYS:
         raise Invalid(f"The interval is 1 to {MAX_DAYS} days.", field="rotation_interval_days")
     return days

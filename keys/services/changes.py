@@ -47,6 +47,7 @@ from keys.services.common import (
     terms_of,
 )
 from keys.services.creation import Owner, check_owner
+from keys.services.expiry import carry_notices_over
 from orgs.terms import whole_limit
 
 MAX_DISABLED: Final = timedelta(days=365)
@@ -65,6 +66,7 @@ class Changes:
     expires: Requested = ABSENT
     rate_limit: LimitAsked = ABSENT
     rotation_interval_days: int | Absent | None = ABSENT
+    auto_rotate: bool | Absent = ABSENT
     may_rotate_itself: bool | Absent = ABSENT
     enabled: bool | Absent = ABSENT
     disabled_until: datetime | Absent | None = ABSENT
@@ -97,6 +99,7 @@ def change_key(key: ApiKey, changes: Changes, *, actor: Caller) -> ApiKey:
         now = clock.now()
         key = _locked(key)
         columns = _columns(key, changes, actor, now)
+        _check_rotation(key, columns)
         before = {name: getattr(key, name) for name in columns}
         columns = {name: value for name, value in columns.items() if value != before[name]}
         if not columns:
@@ -138,6 +141,16 @@ def _columns(key: ApiKey, changes: Changes, actor: Caller, now: datetime) -> dic
         rule = rule_for(policy_of(key.organization_id), Kind(key.kind))
         columns["expires_at"] = grant_expiry(actor.bounds(key.project), rule, given["expires"], now)
     return columns | _disabling(given, now)
+
+
+def _check_rotation(key: ApiKey, columns: Mapping[str, Any]) -> None:
+    """Refuse auto-rotation without an interval, whichever of the two changes."""
+    days = columns.get("rotation_interval_days", key.rotation_interval_days)
+    try:
+        check_interval(days, is_automatic=columns.get("auto_rotate", key.auto_rotate))
+    except Invalid as error:
+        field = "auto_rotate" if "auto_rotate" in columns else "rotation_interval_days"
+        raise Invalid(error.detail, field=field) from None
 
 
 def _disabling(given: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -185,19 +198,30 @@ _CHECKS: Final[Mapping[str, Any]] = {
     "scopes": _scopes,
     "allowed_ips": _networks,
     "rotation_interval_days": lambda _, value: {"rotation_interval_days": check_interval(value)},
+    "auto_rotate": lambda _, value: {"auto_rotate": value},
     "may_rotate_itself": lambda _, value: {"may_rotate_itself": value},
     "rate_limit": lambda _, value: limit_columns(check_limit(value)),
 }
 _LIMIT: Final = frozenset(limit_columns(None))
 _WIDENING: Final = frozenset(
-    {"scopes", "allowed_ips", "expires_at", "owner_type", "owner_user_id", "is_disabled", "disabled_until"}
+    {
+        "scopes",
+        "allowed_ips",
+        "expires_at",
+        "auto_rotate",
+        "owner_type",
+        "owner_user_id",
+        "is_disabled",
+        "disabled_until",
+    }
 )
 
 
 def _refuse_widening(key: ApiKey, columns: Mapping[str, Any], actor: Caller) -> None:
     """Refuse a change that could give the key more than the caller holds.
 
-    A new owner counts too: another role may lift the ceiling, and so does enabling; taking away never needs more.
+    A new owner counts too: another role may lift the ceiling, and so does enabling; auto-rotation needs what rotating
+    needs. Taking away never needs more.
     """
     if not _may_widen(key, columns):
         return
@@ -220,6 +244,8 @@ def _may_widen(key: ApiKey, columns: Mapping[str, Any]) -> bool:
     widening = _WIDENING & set(columns)
     if columns.get("is_disabled") is True:
         widening -= {"is_disabled"}
+    if columns.get("auto_rotate") is False:
+        widening -= {"auto_rotate"}
     until = columns.get("disabled_until")
     if until is not None and (key.disabled_until is None or until > key.disabled_until):
         widening -= {"disabled_until"}
@@ -259,6 +285,7 @@ def _update(key: ApiKey, columns: dict[str, Any], now: datetime) -> None:
         raise StateForbids("A key that has ended stays as it is.")
     if "expires_at" in columns:
         KeySecret.objects.filter(key=key, version=key.newest_version).update(expires_at=columns["expires_at"])
+        carry_notices_over(key, columns["expires_at"], now)
     for name, value in columns.items():
         setattr(key, name, value)
     key.updated_at = now

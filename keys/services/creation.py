@@ -75,6 +75,7 @@ class Draft:
     expires: Requested = ABSENT
     rate_limit: LimitAsked = ABSENT
     rotation_interval_days: int | None = None
+    auto_rotate: bool = False
     may_rotate_itself: bool = True
 
 
@@ -144,7 +145,7 @@ def _checked(draft: Draft, terms: Terms, actor: Caller, now: datetime) -> ApiKey
             lambda: check_tags(draft.tags),
             lambda: None if draft.allowed_ips is None else normalise_networks(draft.allowed_ips),
             lambda: ABSENT if draft.rate_limit is ABSENT else check_limit(draft.rate_limit),
-            lambda: check_interval(draft.rotation_interval_days),
+            lambda: check_interval(draft.rotation_interval_days, is_automatic=draft.auto_rotate),
             lambda: check_owner(draft.owner, draft.project.organization_id),
             lambda: _check_place(draft),
             lambda: grant_expiry(bounds, rule_for(policy, draft.kind), draft.expires, now),
@@ -170,6 +171,7 @@ def _checked(draft: Draft, terms: Terms, actor: Caller, now: datetime) -> ApiKey
         scopes=list(scopes),
         allowed_ips=list(allowed_ips),
         rotation_interval_days=interval,
+        auto_rotate=draft.auto_rotate,
         may_rotate_itself=draft.may_rotate_itself,
         expires_at=expires_at,
         created_at=now,
@@ -242,6 +244,7 @@ def _described(key: ApiKey, draft: Draft) -> dict[str, object]:
         "allowed_ips": key.allowed_ips,
         "expires_at": key.expires_at,
         "rotation_interval_days": key.rotation_interval_days,
+        "auto_rotate": key.auto_rotate,
         "may_rotate_itself": key.may_rotate_itself,
         "rate_limit": None if key.limit is None else told(key.limit),
     }

@@ -1,12 +1,17 @@
 """What happens to the keys of somebody who leaves an organization (spec PEOPLE, Roles)."""
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
+
+from django.db.models import F, Q
+from django.db.models.functions import Least
 
 from audit import ledger
 from audit.actors import Actor
 from audit.acts import Act
 from keys import clock
-from keys.models import ApiKey, OwnerType
+from keys.models import ApiKey, KeyPolicy, KeySecret, OwnerType
 from keys.models.key import RevocationReason
 from keys.models.policy import LeaverAction
 from keys.services.common import facts, policy_of
@@ -15,6 +20,7 @@ _ENTRIES = {
     LeaverAction.DISABLE: (Act.KEY_DISABLED, {"cause": "owner_left"}),
     LeaverAction.REVOKE: (Act.KEY_REVOKED, {"reason": RevocationReason.OWNER_LEFT.value}),
     LeaverAction.HAND_OVER: (Act.KEY_CHANGED, {"cause": "owner_left"}),
+    LeaverAction.ROTATE: (Act.KEY_CHANGED, {"cause": "owner_left"}),
 }
 
 
@@ -23,25 +29,34 @@ def settle_keys_of_leaver(organization_id: str, user_id: str, *, actor: Actor) -
 
     Writes each key that has not ended, and an entry for each. Subscribed to `orgs.ports.on_member_leaving`.
 
+    To rotate, each is handed to the policy's team in the same transaction, or it would work no more: a member without
+    a role has an empty ceiling. A key that can't be rotated unattended, because nobody could receive its secret or
+    another rotation runs, ends after the grace instead, and its notices tell of that.
+
     Returns:
-        What the removal's entry says of it: `keys_action` and `keys_count`.
+        What the removal's entry says of it: `keys_action` and `keys_count`; to rotate, `keys_ending` of them.
     """
     policy = policy_of(organization_id)
     action = LeaverAction(policy.leaver_action)
     with ledger.recording(organization_id, actor) as entry:
         now = clock.now()
         owned = ApiKey.objects.of(organization_id).not_ended(now).filter(owner_user_id=user_id)
-        keys = list(owned.select_for_update().order_by("id"))
+        keys = list(
+            owned.select_for_update(of=("self",)).select_related("project", "environment").order_by("id")
+        )
         ApiKey.objects.filter(pk__in=[key.pk for key in keys]).update(
             **_columns(action, policy.leaver_team, actor, now), updated_at=now
         )
         act, data = _ENTRIES[action]
         for key in keys:
             entry(act, target=key.id, data=facts(key, **data))
-    return {"keys_action": action.value, "keys_count": len(keys)}
+        told: dict[str, Any] = {"keys_action": action.value, "keys_count": len(keys)}
+        if action is LeaverAction.ROTATE:
+            told["keys_ending"] = _end(keys, policy, now)
+    return told
 
 
-def _columns(action: LeaverAction, team: str, actor: Actor, now: Any) -> dict[str, Any]:
+def _columns(action: LeaverAction, team: str, actor: Actor, now: datetime) -> dict[str, Any]:
     match action:
         case LeaverAction.DISABLE:
             return {"is_disabled": True}
@@ -52,5 +67,17 @@ def _columns(action: LeaverAction, team: str, actor: Actor, now: Any) -> dict[st
                 "revocation_reason": RevocationReason.OWNER_LEFT,
                 "ended_at": now,
             }
-        case LeaverAction.HAND_OVER:
+        case LeaverAction.HAND_OVER | LeaverAction.ROTATE:
             return {"owner_type": OwnerType.TEAM, "owner_user": None, "owner_team": team}
+
+
+def _end(keys: Sequence[ApiKey], policy: KeyPolicy, now: datetime) -> int:
+    """Let every secret that the leaver may know end after the grace, where it does not end sooner anyway."""
+    end = now + timedelta(seconds=policy.leaver_grace_seconds)
+    ids = [key.pk for key in keys]
+    ApiKey.objects.filter(pk__in=ids).update(expires_at=Least(F("expires_at"), end))
+    secrets = KeySecret.objects.filter(key_id__in=ids)
+    secrets.filter(accepted_until__gt=end).update(accepted_until=end)
+    newest = secrets.filter(version=F("key__newest_version"))
+    newest.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=end)).update(expires_at=end)
+    return len(keys)

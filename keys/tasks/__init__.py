@@ -1,5 +1,5 @@
 """What the worker does for keys. Each job may run at any moment, twice at once, or be cut off half-way."""
 
-from keys.tasks import noticing, usage
+from keys.tasks import expiry, noticing, usage
 
-__all__ = ["noticing", "usage"]
+__all__ = ["expiry", "noticing", "usage"]

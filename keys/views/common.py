@@ -56,7 +56,12 @@ def _add(form: forms.Form, error: KeysError) -> None:
     field, _, index = error.field.partition("[")
     field, _, part = field.partition(".")
     place = f"Line {int(index.rstrip(']')) + 1}: " if index else f"{part}: " if part else ""
-    names = {"expires_at": "expires", "grace_seconds": "amount"}
+    names = {
+        "expires_at": "expires",
+        "grace_seconds": "amount",
+        "auto_grace_seconds": "auto_grace_hours",
+        "leaver_grace_seconds": "leaver_grace_hours",
+    }
     name = names.get(field, field)
     form.add_error(name if name in form.fields else None, f"{place}{error.detail}")
 

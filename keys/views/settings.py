@@ -9,6 +9,7 @@ from keys import access, clock, plan_page, services, usage_of_scopes
 from keys.errors import KeysError
 from keys.forms.policies import PolicyForm
 from keys.services.common import policy_of
+from keys.services.recipients import newest_recipient
 from keys.views import common
 from orgs.answers import see_other
 from orgs.requests import MemberRequest
@@ -32,7 +33,8 @@ def policies(request: MemberRequest) -> HttpResponse:
         else:
             messages.success(request, "The rules for keys are saved.")
             return see_other("keys:policies")
-    return common.answer(request, "keys/policies.html", {"form": form, "place": "orgs"})
+    context = {"form": form, "place": "orgs", "recipient": newest_recipient(member.organization_id)}
+    return common.answer(request, "keys/policies.html", context)
 
 
 @require_safe

@@ -1,25 +1,30 @@
 """No change without its entry: every public service function is run, and must have appended one."""
 
+import base64
 import inspect
 import io
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property, partial
 from types import ModuleType
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from django.db import connection
+from django.utils import timezone
 
 from audit import tenancy
 from audit.models import Entry
 from keys import callers, networks, secret
 from keys import services as key_services
-from keys.models import ApiKey, Rotation, Scope, Tier
+from keys.models import ApiKey, Scope, Tier
 from keys.possession import Held
+from keys.services import Changes
 from orgs import ids
 from orgs import services as org_services
 from orgs.models import Membership
 from orgs.roles import Risk, Role
-from tests import builders, usage_builders
+from tests import builders, key_builders, usage_builders
 from tests.api.calls import as_superuser
 
 EXPIRY = {
@@ -29,11 +34,13 @@ EXPIRY = {
 }
 POLICY = {**EXPIRY, "ingestion_may_never_expire": False, "requires_ips_in_production": False}
 POLICY |= {
+    "notice_days": [30],
+    "auto_grace_seconds": 60,
     "self_rotation_max_days": 30,
+    "leaver_grace_seconds": 60,
     "leaver_action": "disable",
     "leaver_team": "",
     "leak_action": "revoke",
-    "staged_cut_off_at_deadline": True,
 }
 
 
@@ -80,11 +87,6 @@ class World:
         return Held(organization_id=self.cast.acme.id, key_id=self.key.id, version=1)
 
     @cached_property
-    def rotation(self) -> Rotation:
-        with tenancy.within(self.cast.acme.id):
-            return key_services.rotate_key(self.key, actor=self.caller).rotation
-
-    @cached_property
     def scope(self) -> Scope:
         with tenancy.everywhere(tenancy.Reason.ADMIN):
             return key_services.create_scope(self.scope_name(), self.scope_draft(), actor=builders.OPERATOR)
@@ -106,6 +108,17 @@ class World:
     def disabled_key(self) -> ApiKey:
         with tenancy.within(self.cast.acme.id):
             return key_services.disable_key(self.key, actor=self.caller)
+
+    def ending_key(self) -> ApiKey:
+        with tenancy.within(self.cast.acme.id):
+            ends = Changes(expires=timezone.now() + timedelta(days=1))
+            return key_services.change_key(self.key, ends, actor=self.caller)
+
+    def public_key(self) -> str:
+        return base64.b64encode(X25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
+
+    def recipient(self):
+        return key_builders.recipient(self.cast.acme, self.cast.alice).recipient
 
     def membership(self) -> Membership:
         with tenancy.within(self.cast.acme.id):
@@ -233,8 +246,6 @@ KEYS = {
     "change_tier": lambda w: partial(
         key_services.change_tier, w.tier, w.tier_draft(6), actor=builders.OPERATOR
     ),
-    "cancel_rotation": lambda w: partial(key_services.cancel_rotation, w.rotation, actor=w.caller),
-    "complete_rotation": lambda w: partial(key_services.complete_rotation, w.rotation, actor=w.caller),
     "create_key": lambda w: partial(key_services.create_key, w.draft, actor=w.caller),
     "create_scope": lambda w: partial(
         key_services.create_scope, w.scope_name(), w.scope_draft(), actor=builders.OPERATOR
@@ -258,6 +269,11 @@ KEYS = {
     "report_leak": lambda w: partial(key_services.report_leak, w.held, actor=builders.OPERATOR),
     "revoke_key": lambda w: partial(key_services.revoke_key, w.key, actor=w.caller),
     "rotate_key": lambda w: partial(key_services.rotate_key, w.key, actor=w.caller),
+    "register_recipient": lambda w: partial(
+        key_services.register_recipient, "vault", w.public_key(), actor=w.actor
+    ),
+    "remove_recipient": lambda w: partial(key_services.remove_recipient, w.recipient(), actor=w.actor),
+    "tell_of_expiry": lambda w: partial(key_services.tell_of_expiry, w.cast.acme.id, [w.ending_key().id]),
     "settle_keys_of_leaver": lambda w: partial(
         key_services.settle_keys_of_leaver, w.cast.acme.id, w.key.owner_user_id, actor=w.actor
     ),
@@ -323,7 +339,6 @@ def _rows() -> list[object]:
         "apikey",
         "keysecret",
         "rotation",
-        "rotationtarget",
         "keypolicy",
         "scope",
         "term",
@@ -332,6 +347,8 @@ def _rows() -> list[object]:
         "incident",
         "keynetwork",
     )
+    tables = ("apikey", "keysecret", "rotation", "keypolicy", "scope", "term", "tier", "leak", "incident")
+    tables += ("recipient", "notice", "due")
     with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
         found = []
         for table in tables:

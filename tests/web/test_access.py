@@ -12,7 +12,7 @@ from keys import callers, services
 from keys.secret import Kind
 from orgs import services as org_services
 from orgs.roles import Role
-from tests import builders
+from tests import builders, key_builders
 
 ROLES = ("owner", "admin", "developer", "auditor", "viewer", "stranger", "anonymous")
 # What a cell says: let in · forbidden (403) · not found (404) · method not allowed · sent to sign in.
@@ -72,6 +72,9 @@ MATRIX = {
     "keys:disable": ("mmmmmml", "oooffnl"),
     "keys:enable": ("mmmmmml", "oooffnl"),
     "keys:policies": ("oofffol", "oofffol"),
+    "keys:recipients": ("oofffol", "mmmmmml"),
+    "keys:recipient_register": ("oofffol", "oofffol"),
+    "keys:recipient_remove": ("oofffnl", "oofffnl"),
     "keys:scopes": ("ooooool", "mmmmmml"),
     "keys:plan": ("ooooool", "mmmmmml"),
 }
@@ -133,6 +136,7 @@ ARGUMENTS = {
     "key_id": lambda world: world.key_id,
     "membership_id": lambda world: _membership(world.cast),
     "invitation_id": lambda world: _invitation(world.cast),
+    "recipient_id": lambda world: key_builders.recipient(world.cast.acme, world.cast.alice).recipient.id,
     "project_id": lambda world: builders.project(builders.root(world.cast.acme)).id,
     "environment_id": lambda world: builders.environment(world.cast.acme).id,
     "token": lambda _: "not-a-token",
