@@ -7,9 +7,9 @@ class AuditConfig(AppConfig):
 
     def ready(self) -> None:
         # Models can't be imported before the apps are ready.
-        from audit import checks, ports, redaction  # noqa: F401, PLC0415
+        from audit import checks, mailing, ports, redaction  # noqa: F401, PLC0415
         from audit.tasks import webhooks  # noqa: PLC0415
         from audit.webhooks import signing  # noqa: PLC0415
 
         redaction.filters.append(signing.redact)
-        ports.on_appended.append(webhooks.deliver_soon)
+        ports.on_appended += [webhooks.deliver_soon, mailing.on_appended]

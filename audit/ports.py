@@ -1,6 +1,7 @@
 """What audit needs of the apps above, and no more: who reads the log, who hears of entries (`AppConfig.ready`)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from django.http import HttpRequest, HttpResponseBase
@@ -50,3 +51,30 @@ webhook_facts: dict[Act, Callable[[str, Mapping[str, Any]], Mapping[str, Any]]] 
 # Returns where to confirm one's password first, None where that was done in the last minutes; orgs answers. The
 # address that was asked for must answer GET: people come back to it.
 step_up: list[Callable[[HttpRequest], HttpResponseBase | None]] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """A person who may be told: an enabled account with standing in the organization. Personal data."""
+
+    id: str
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What an entry is about, in words for a mail: its name, whose it is ("" for nobody's), and its page's path."""
+
+    name: str = ""
+    owner_id: str = ""
+    path: str = ""
+
+
+# One callable of the organizations' app. (organization's id, roles held in the whole organization, ids of people) →
+# whoever holds one of the roles or is one of the people; nobody where the organization is suspended.
+recipients: list[Callable[[str, Collection[str], Collection[str]], Sequence[Recipient]]] = []
+# One callable too: the organization's name.
+organization_name: list[Callable[[str], str]] = []
+# Each says what it knows of the targets of entries. (organization's id, targets).
+subjects: list[Callable[[str, Collection[str]], Mapping[str, Subject]]] = []

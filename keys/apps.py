@@ -7,8 +7,9 @@ class KeysConfig(AppConfig):
 
     def ready(self) -> None:
         # Models can't be imported before the apps are ready.
-        from audit import redaction  # noqa: PLC0415
-        from keys import secret, settling  # noqa: PLC0415
+        from audit import ports, redaction  # noqa: PLC0415
+        from keys import secret, settling, subjects  # noqa: PLC0415
 
         redaction.filters.append(secret.redact)
         settling.register()
+        ports.subjects.append(subjects.subjects)

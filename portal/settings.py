@@ -8,6 +8,7 @@ from django.utils.csp import CSP
 
 from portal import config as _config
 from portal import dsn as _dsn
+from portal import mail as _mail
 
 BASE_DIR = _config.BASE_DIR
 KEYSTEAD_HOME = _config.home()
@@ -41,6 +42,13 @@ SECRET_SCANNING_KEYS = _config.partner_keys(_env.get("KEYSTEAD_SECRET_SCANNING_K
 # The ledger (spec LEDGER). The public half alone: the web process never reads the signing key.
 LEDGER_ORIGIN_HOST = _env.get("LEDGER_ORIGIN_HOST", _host)
 LEDGER_PUBLIC_KEY = _config.from_file(_env, "LEDGER_PUBLIC_KEY")
+
+# Mail (spec EVENTS, Notices). Without a server no mail is sent, and none is kept for later.
+_email_url = _config.from_file(_env, "KEYSTEAD_EMAIL_URL")
+MAILERS = _mail.mailers(_email_url, is_demo=PLAIN_HTTP)
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = _mail.sender(_env.get("KEYSTEAD_EMAIL_FROM", ""), is_needed=bool(MAILERS))
+# How long what happens at once is gathered: ten thousand keys that expire are one mail.
+MAIL_GATHERING_SECONDS = 10
 
 _OPTIONS = {"application_name": "keystead"}
 DATABASES: dict[str, dict[str, Any]] = {
@@ -151,7 +159,8 @@ ACCOUNT_RATE_LIMITS = False
 RATELIMIT_USE_CACHE = "default"
 RATELIMIT_IP_META_KEY = "orgs.limits.client_address"
 RATELIMIT_FAIL_OPEN = False
-SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
+# A deployment may do without mail: W001 speaks of that, and the operator's page says it.
+SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "mail.W001"]
 
 SESSION_ENGINE = "orgs.sessions"
 SESSION_COOKIE_AGE = 30 * 60

@@ -1,6 +1,7 @@
 """The models of audit: a file for each noun."""
 
 from audit.models.entry import Entry, EntryQuerySet, Head, Sealed
+from audit.models.notice import Mail, NoticeCursor
 from audit.models.webhook import Attempt, Delivery, Endpoint, EndpointSecret, State, Why
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "Entry",
     "EntryQuerySet",
     "Head",
+    "Mail",
+    "NoticeCursor",
     "Sealed",
     "State",
     "Why",

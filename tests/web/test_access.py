@@ -23,6 +23,9 @@ IN, FORBIDDEN, MISSING, METHOD, SIGN_IN = "o", "f", "n", "m", "l"
 MATRIX = {
     "healthz": ("ooooooo", "mmmmmmm"),
     "readyz": ("ooooooo", "mmmmmmm"),
+    # The demo's alone: see test_mailbox.
+    "mailbox": ("nnnnnnn", "mmmmmmm"),
+    "mailbox_message": ("nnnnnnn", "mmmmmmm"),
     "account_login": ("ooooooo", "ooooooo"),
     "account_logout": ("ooooooo", "ooooooo"),
     "account_change_password": ("ooooool", "ooooool"),
@@ -141,6 +144,7 @@ ARGUMENTS = {
     "environment_id": lambda world: builders.environment(world.cast.acme).id,
     "token": lambda _: "not-a-token",
     "place": lambda _: (1, 1),
+    "name": lambda _: "1-1-1",
 }
 
 

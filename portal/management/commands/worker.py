@@ -6,17 +6,28 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import procrastinate.worker
 import psycopg
 import psycopg_pool
 from django.core.management.base import BaseCommand
-from procrastinate import App
+from procrastinate import App, PsycopgConnector
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException
 
-CONCURRENCY: Final = 4
+CLOCK: Final = "clock"
+# Each lane takes jobs of its own queues alone, so that endpoints and mail servers that answer slowly, or not at all,
+# never hold up what the clock asks for: expiry, rotations, roll-ups. (name, queues, jobs at once)
+LANES: Final = (
+    (CLOCK, ["default"], 4),
+    ("webhooks", ["webhooks"], 8),
+    ("mail", ["mail"], 2),
+)
+SPARE: Final = 2
 # Jobs that run get this long to end; the process is gone after the second.
 GRACE_SECONDS: Final = 3.0
 STOP_SECONDS: Final = 6.0
@@ -27,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 class Command(BaseCommand):
     help = (
-        "Runs the worker until SIGTERM or SIGINT: usage roll-ups, partitions, retention and queued jobs. "
+        "Runs the worker until SIGTERM or SIGINT: expiry, rotations, webhooks, mail, usage and what else is queued. "
         "As many may run as wanted; it needs a direct connection to PostgreSQL (DATABASE_URL), not a pooler's."
     )
 
@@ -68,35 +79,57 @@ class Worker:
 
     async def work(self) -> None:
         """Work until told to stop or a connection breaks. Raises what broke, or returns."""
-        connector = app.connector
-        if not isinstance(connector, DjangoConnector):
-            raise TypeError("the worker makes its own connections")
-        with app.replace_connector(connector.get_worker_connector()) as worker_app:
+        # Jobs are plain functions that run in threads: as many as jobs at once, or a slow lane would take them all.
+        threads = ThreadPoolExecutor(sum(at_once for *_, at_once in LANES) + SPARE)
+        asyncio.get_running_loop().set_default_executor(threads)
+        # Each lane listens on a connection of its own, for good.
+        connector = PsycopgConnector(kwargs=connector_params("default"), max_size=2 * len(LANES) + SPARE)
+        with app.replace_connector(connector) as worker_app:
             async with worker_app.open_async():
                 await self.until_stopped(worker_app)
 
     async def until_stopped(self, worker_app: App) -> None:
-        """Run procrastinate's worker; cancelling it lets running jobs end first."""
-        working = asyncio.create_task(
-            worker_app.run_worker_async(
-                concurrency=CONCURRENCY,
-                delete_jobs="successful",
-                install_signal_handlers=False,
-                shutdown_graceful_timeout=GRACE_SECONDS,
-            )
-        )
+        """Run procrastinate's workers, one for each lane; cancelling them lets running jobs end first."""
+        worker_app.perform_import_paths()  # type: ignore[no-untyped-call]
+        lanes = [asyncio.create_task(_lane(worker_app, *lane).run()) for lane in LANES]  # type: ignore[no-untyped-call]
         stopping = asyncio.create_task(self.stopped.wait())
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*lanes, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if not working.done():
-            working.cancel()
-        await asyncio.gather(working, return_exceptions=self.stopped.is_set())
+        # What broke one breaks the others: they share its connections.
+        broken = [lane for lane in lanes if lane.done()]
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+        if not self.stopped.is_set():
+            await asyncio.gather(*broken)
 
     async def pause(self) -> None:
         """Wait a moment, or less when told to stop."""
         waiting = asyncio.create_task(self.stopped.wait())
         await asyncio.wait({waiting}, timeout=PAUSE_SECONDS)
         waiting.cancel()
+
+
+class Lane(procrastinate.worker.Worker):
+    """One lane; only the first puts into the queue what the clock asks for, or they would stumble over each other."""
+
+    async def _periodic_deferrer(self) -> None:
+        if self.worker_name == CLOCK:
+            await super()._periodic_deferrer()  # type: ignore[no-untyped-call]
+        await asyncio.Event().wait()
+
+
+def _lane(worker_app: App, name: str, queues: Sequence[str], at_once: int) -> Lane:
+    return Lane(
+        worker_app,
+        name=name,
+        queues=queues,
+        concurrency=at_once,
+        delete_jobs="successful",
+        install_signal_handlers=False,
+        shutdown_graceful_timeout=GRACE_SECONDS,
+        task_middleware=worker_app.worker_defaults["task_middleware"],
+    )
 
 
 def _leave() -> None:

@@ -1,0 +1,358 @@
+"""Mail of the ledger's entries: to whom it goes, that it goes once, and what a crash or a broken server leaves."""
+
+import smtplib
+from contextlib import contextmanager
+
+import pytest
+from django.core import mail
+from django.db import connection
+
+from audit import ledger, mailing, ports, tenancy
+from audit.actors import Actor
+from audit.mailing import ServerUnreachableError
+from audit.models import Mail, NoticeCursor
+from audit.tasks import notices as tasks
+from orgs import services
+from orgs.roles import Role
+from tests import builders, key_builders
+
+WORKER = Actor.system("worker")
+LOCMEM = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.fixture(autouse=True)
+def _mail(settings):
+    settings.MAILERS = LOCMEM
+    settings.DEFAULT_FROM_EMAIL = "keys@portal.example"
+    # What other tests left is not looked at.
+    for organization_id in mailing.behind():
+        mailing.compose(organization_id)
+    with tenancy.everywhere(tenancy.Reason.COMMAND):
+        Mail.objects.filter(state="waiting").update(state="dropped")
+    mail.outbox = []
+
+
+@pytest.fixture
+def cast():
+    return builders.cast()
+
+
+def key_of(cast, owner=None, **changes):
+    key_builders.catalogue()
+    owned = {} if owner is None else {"owner": key_builders.services.Owner(member=owner)}
+    return key_builders.create(cast.acme, cast.alice, **owned, **changes).key
+
+
+def append(where, act, target, count=1, actor=WORKER, **data):
+    with tenancy.within(where.id), ledger.recording(where.id, actor) as entry:
+        for number in range(count):
+            entry(act, target=target if count == 1 else f"{target}{number}", data={"name": "noc", **data})
+
+
+def work(where):
+    """Do what the worker does, to the end."""
+    tasks.compose_mails(where.id)
+    tasks.send_mails()
+
+
+def addressed():
+    return sorted(address for message in mail.outbox for address in message.to)
+
+
+def rows(where):
+    with tenancy.within(where.id):
+        return list(Mail.objects.filter(organization_id=where.id).order_by("id"))
+
+
+def waiting_jobs(where):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT task_name, queue_name, args, scheduled_at > now() FROM procrastinate_jobs"
+            " WHERE queueing_lock = %s AND status = 'todo'",
+            [f"mail {where.id}"],
+        )
+        return cursor.fetchall()
+
+
+@contextmanager
+def breaking(monkeypatch, name, error):
+    """Let one function fail until the block ends."""
+    with monkeypatch.context() as patch:
+
+        def fail(*_args, **_named):
+            raise error
+
+        patch.setattr(name, fail)
+        yield
+
+
+class TestWhoIsTold:
+    def test_owners_admins_and_whose_it_is(self, cast):
+        key = key_of(cast, owner=cast.bob)
+        append(cast.acme, "key.expiring", key.id, expires_at="2026-12-03T09:00:00.000Z")
+        work(cast.acme)
+        assert addressed() == sorted([cast.alice.email, cast.anna.email, cast.bob.email])
+        text = mail.outbox[0].body
+        assert mail.outbox[0].subject == f"[Acme] The key “{key.name}” expires on 3 December 2026, 09:00 UTC"
+        assert f"http://127.0.0.1:8000/keys/{key.id}" in text
+        assert {message.from_email for message in mail.outbox} == {"keys@portal.example"}
+
+    def test_an_owner_who_is_an_admin_too_gets_one(self, cast):
+        key = key_of(cast, owner=cast.anna)
+        append(cast.acme, "key.expired", key.id)
+        work(cast.acme)
+        assert addressed() == sorted([cast.alice.email, cast.anna.email])
+
+    def test_not_who_owns_a_key_out_of_their_reach(self, cast):
+        project = builders.project(builders.root(cast.acme))
+        outsider = builders.person("Otto")
+        membership = builders.join(outsider, cast.acme, Role.DEVELOPER)
+        key = key_of(cast, owner=outsider)
+        builders.join(outsider, cast.acme, Role.DEVELOPER, project)
+        with tenancy.within(cast.acme.id):
+            services.remove_member(membership, actor=cast.member(cast.alice))
+        append(cast.acme, "key.expired", key.id)
+        work(cast.acme)
+        assert outsider.email not in addressed()
+
+    def test_nobody_who_lost_their_standing_since_it_was_made(self, cast):
+        key = key_of(cast, owner=cast.bob)
+        append(cast.acme, "key.leaked", key.id)
+        tasks.compose_mails(cast.acme.id)
+        services.disable_user(cast.bob, actor=builders.OPERATOR)
+        with tenancy.within(cast.acme.id):
+            [admin] = [
+                found
+                for found in cast.anna.memberships.filter(organization=cast.acme)
+                if found.role == Role.ADMIN
+            ]
+            services.change_role(admin, Role.VIEWER, actor=cast.member(cast.alice))
+        tasks.send_mails()
+        assert addressed() == [cast.alice.email]
+        assert sorted(row.state for row in rows(cast.acme)) == ["dropped", "dropped", "sent"]
+
+    def test_nobody_of_a_suspended_organization(self, cast):
+        append(cast.elsewhere, "key.expired", "key_x")
+        services.suspend_organization(cast.elsewhere, actor=builders.OPERATOR)
+        work(cast.elsewhere)
+        assert addressed() == []
+
+    def test_nobody_of_another_organization(self, cast):
+        append(cast.acme, "key.expired", key_of(cast).id)
+        work(cast.acme)
+        work(cast.elsewhere)
+        assert cast.mallory.email not in addressed()
+        with tenancy.within(cast.elsewhere.id):
+            assert not Mail.objects.exists()
+            assert {row.pk for row in NoticeCursor.objects.all()} == {cast.elsewhere.id}
+
+    def test_who_was_removed_with_keys(self, cast):
+        key_of(cast, owner=cast.bob)
+        with tenancy.within(cast.acme.id):
+            membership = cast.bob.memberships.get(organization=cast.acme)
+            services.remove_member(membership, actor=cast.member(cast.alice))
+        work(cast.acme)
+        assert {message.to[0] for message in mail.outbox} == {cast.alice.email, cast.anna.email}
+        assert all("Somebody left" in message.subject for message in mail.outbox)
+
+
+class TestOnce:
+    def test_however_often_it_is_worked(self, cast):
+        append(cast.acme, "key.expired", key_of(cast).id)
+        for _ in range(3):
+            work(cast.acme)
+        tasks.sweep_mails(timestamp=0)
+        assert addressed() == sorted([cast.alice.email, cast.anna.email])
+
+    def test_a_job_waits_only_where_something_is_told(self, cast):
+        append(cast.acme, "key.changed", "key_x")
+        assert waiting_jobs(cast.acme) == []
+        append(cast.acme, "key.expired", "key_x")
+        append(cast.acme, "key.expired", "key_y")
+        [(task, queue, arguments, is_later)] = waiting_jobs(cast.acme)
+        assert (task, queue, is_later) == ("audit.compose_mails", "mail", True)
+        assert arguments in ({"organization_id": cast.acme.id}, f'{{"organization_id": "{cast.acme.id}"}}')
+
+    def test_the_job_goes_where_the_change_goes(self, cast):
+        with pytest.raises(Killed), tenancy.within(cast.acme.id):
+            append(cast.acme, "key.expired", "key_x")
+            assert waiting_jobs(cast.acme)
+            raise Killed
+        assert waiting_jobs(cast.acme) == []
+
+    def test_what_a_lost_job_left_the_sweep_finds(self, cast):
+        append(cast.acme, "key.expired", key_of(cast).id)
+        assert cast.acme.id in mailing.behind()
+        tasks.sweep_mails(timestamp=0)
+        assert cast.acme.id not in mailing.behind()
+        assert cast.alice.email in addressed()
+
+    def test_a_crash_while_making_makes_it_later(self, cast, monkeypatch):
+        append(cast.acme, "key.expired", key_of(cast).id)
+        with breaking(monkeypatch, "audit.queue.put", Killed()), pytest.raises(Killed):
+            tasks.compose_mails(cast.acme.id)
+        assert rows(cast.acme) == []
+        work(cast.acme)
+        assert len(addressed()) == 2
+
+    def test_one_organizations_trouble_is_not_the_others(self, cast, monkeypatch):
+        def answer(organization_id, targets):
+            if organization_id == cast.acme.id:
+                raise ZeroDivisionError
+            return {}
+
+        append(cast.acme, "key.expired", "key_x")
+        append(cast.elsewhere, "key.expired", "key_x")
+        with monkeypatch.context() as patch:
+            patch.setattr(ports, "subjects", [answer])
+            tasks.sweep_mails(timestamp=0)
+        assert addressed() == [cast.mallory.email]
+        assert cast.elsewhere.id not in mailing.behind()
+        tasks.sweep_mails(timestamp=0)
+        assert cast.alice.email in addressed()
+
+    def test_where_no_mail_is_sent_nothing_piles_up(self, cast, settings):
+        settings.MAILERS = {}
+        append(cast.acme, "key.expired", key_of(cast).id)
+        assert waiting_jobs(cast.acme) == []
+        tasks.sweep_mails(timestamp=0)
+        assert rows(cast.acme) == []
+        settings.MAILERS = LOCMEM
+        tasks.sweep_mails(timestamp=0)
+        assert addressed() == []
+
+
+class TestManyAtOnce:
+    def test_ten_thousand_are_one_mail_a_person(self, cast):
+        append(cast.acme, "key.expired", "key_", count=10_000)
+        work(cast.acme)
+        assert addressed() == sorted([cast.alice.email, cast.anna.email])
+        assert mail.outbox[0].subject == "[Acme] 10,000 keys have expired"
+        assert "and 9,980 more" in mail.outbox[0].body
+        assert len(mail.outbox[0].body) < 4_000
+
+    def test_more_than_one_reading_holds(self, cast, monkeypatch):
+        monkeypatch.setattr(mailing, "MOST_ENTRIES", 7)
+        append(cast.acme, "key.expired", "key_", count=20)
+        work(cast.acme)
+        subjects = [message.subject for message in mail.outbox if message.to == [cast.alice.email]]
+        assert subjects == [f"[Acme] {count} keys have expired" for count in (7, 7, 6)]
+
+
+class TestSending:
+    def test_a_crash_before_it_was_recorded_sends_it_again_as_the_same(self, cast, monkeypatch):
+        append(cast.elsewhere, "key.expired", "key_x")
+        tasks.compose_mails(cast.elsewhere.id)
+        with breaking(monkeypatch, "audit.mailing._record", Killed()), pytest.raises(Killed):
+            tasks.send_mails()
+        tasks.send_mails()
+        assert len(mail.outbox) == 1
+        make_due(cast.elsewhere)
+        tasks.send_mails()
+        tasks.send_mails()
+        first, second = mail.outbox
+        assert first.extra_headers["Message-ID"] == second.extra_headers["Message-ID"]
+        assert rows(cast.elsewhere)[0].state == "sent"
+
+    def test_a_crash_before_it_was_sent_loses_nothing(self, cast, monkeypatch):
+        append(cast.elsewhere, "key.expired", "key_x")
+        tasks.compose_mails(cast.elsewhere.id)
+        with breaking(monkeypatch, "audit.mailing._reader", Killed()), pytest.raises(Killed):
+            tasks.send_mails()
+        make_due(cast.elsewhere)
+        tasks.send_mails()
+        assert addressed() == [cast.mallory.email]
+
+    def test_two_workers_send_it_once(self, cast):
+        """The one holds the row that it claims; the other steps over it."""
+        append(cast.elsewhere, "key.expired", "key_x")
+        tasks.compose_mails(cast.elsewhere.id)
+        first, second = mailing._claim(), mailing._claim()
+        assert first is not None
+        assert second is None
+
+    def test_a_refused_mail_comes_later_and_does_not_hold_others_up(self, cast, monkeypatch):
+        append(cast.acme, "key.expired", key_of(cast).id)
+        tasks.compose_mails(cast.acme.id)
+        refused = smtplib.SMTPRecipientsRefused({cast.alice.email: (550, b"no such user")})
+        send = mail.backends.locmem.EmailBackend.send_messages
+
+        def picky(self, messages):
+            if messages[0].to == [cast.alice.email]:
+                raise refused
+            return send(self, messages)
+
+        monkeypatch.setattr("django.core.mail.backends.locmem.EmailBackend.send_messages", picky)
+        tasks.send_mails()
+        assert addressed() == [cast.anna.email]
+        [left] = [row for row in rows(cast.acme) if row.state == "waiting"]
+        assert (left.attempts, left.error) == (1, "SMTPRecipientsRefused")
+        assert cast.alice.email not in left.error
+        assert left.due_at > left.created_at
+
+    def test_a_dead_server_is_asked_once_and_nothing_is_lost(self, cast, monkeypatch):
+        append(cast.acme, "key.expired", key_of(cast).id)
+        tasks.compose_mails(cast.acme.id)
+        error = ConnectionRefusedError("[Errno 111]")
+        with breaking(monkeypatch, "django.core.mail.backends.locmem.EmailBackend.open", error):
+            tasks.send_mails()
+        assert sorted(row.attempts for row in rows(cast.acme)) == [0, 1]
+        make_due(cast.acme)
+        tasks.send_mails()
+        assert len(addressed()) == 2
+
+    def test_after_three_days_it_is_given_up(self, cast):
+        append(cast.elsewhere, "key.expired", "key_x")
+        tasks.compose_mails(cast.elsewhere.id)
+        with tenancy.within(cast.elsewhere.id), connection.cursor() as cursor:
+            cursor.execute("UPDATE audit_mail SET created_at = now() - interval '73 hours'")
+        tasks.send_mails()
+        assert addressed() == []
+        [row] = rows(cast.elsewhere)
+        assert (row.state, row.text) == ("given_up", "")
+
+    def test_what_went_is_forgotten_after_a_month(self, cast):
+        append(cast.elsewhere, "key.expired", "key_x")
+        work(cast.elsewhere)
+        tasks.forget_mails(timestamp=0)
+        assert len(rows(cast.elsewhere)) == 1
+        with tenancy.within(cast.elsewhere.id), connection.cursor() as cursor:
+            cursor.execute("UPDATE audit_mail SET created_at = now() - interval '31 days'")
+        tasks.forget_mails(timestamp=0)
+        assert rows(cast.elsewhere) == []
+
+    def test_a_name_adds_no_header(self, cast):
+        append(cast.acme, "key.expired", "key_x", name="noc\r\nBcc: x@evil.example\r\n\r\nSign in at evil")
+        work(cast.acme)
+        assert mail.outbox
+        for message in mail.outbox:
+            assert message.recipients() == message.to
+            assert "\n" not in message.subject
+            assert "\nBcc" not in message.message().as_string()
+
+    def test_what_is_sent_is_kept_no_longer(self, cast):
+        append(cast.elsewhere, "key.expired", "key_x")
+        work(cast.elsewhere)
+        [row] = rows(cast.elsewhere)
+        assert (row.state, row.text, row.sent_at is None) == ("sent", "", False)
+
+
+def make_due(where):
+    with tenancy.within(where.id):
+        Mail.objects.filter(state="waiting").update(due_at="2020-01-01T00:00:00Z")
+
+
+def test_a_mail_server_that_dies_stops_the_run(cast, monkeypatch):
+    append(cast.acme, "key.expired", key_of(cast).id)
+    tasks.compose_mails(cast.acme.id)
+    error = smtplib.SMTPServerDisconnected("gone")
+    with breaking(monkeypatch, "django.core.mail.backends.locmem.EmailBackend.send_messages", error):
+        claimed = mailing._claim()
+        with mailing._mailer() as mailer, pytest.raises(ServerUnreachableError):
+            mailing._send(claimed, mailer)
+        tasks.send_mails()
+    assert sorted(row.attempts for row in rows(cast.acme)) == [1, 1]
