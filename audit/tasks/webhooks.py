@@ -2,26 +2,27 @@
 
 from collections.abc import Sequence
 
-from django.db import transaction
 from procrastinate.contrib.django import app
-from procrastinate.exceptions import AlreadyEnqueued
 
+from audit import queue
 from audit.acts import Act
 from audit.models import Endpoint
 from audit.webhooks import patterns, retention, running
 
+# The worker's own lane for what waits for other people's servers.
+LANE = "webhooks"
 EVERY_TEN_SECONDS = "* * * * * */10"
 HOURLY = "17 * * * *"
 
 
-@app.task(name="audit.deliver_webhooks")
+@app.task(name="audit.deliver_webhooks", queue=LANE)
 async def deliver_webhooks() -> None:
     """Deliver what was just appended."""
     await running.run()
 
 
 @app.periodic(cron=EVERY_TEN_SECONDS)
-@app.task(name="audit.sweep_webhooks", queueing_lock="audit.sweep_webhooks")
+@app.task(name="audit.sweep_webhooks", queue=LANE, queueing_lock="audit.sweep_webhooks")
 async def sweep_webhooks(timestamp: int) -> None:  # noqa: ARG001 - when it was due
     """Deliver what is due by the clock, and what a lost job left."""
     await running.run()
@@ -46,8 +47,5 @@ def deliver_soon(organization_id: str, acts: Sequence[Act]) -> None:
 
 def enqueue(organization_id: str) -> None:
     """Put one job into the queue that commits with the running transaction; one that waits already will do."""
-    try:
-        with transaction.atomic():
-            deliver_webhooks.configure(queueing_lock=f"audit.deliver_webhooks:{organization_id}").defer()
-    except AlreadyEnqueued:
-        return
+    lock = f"audit.deliver_webhooks:{organization_id}"
+    queue.put("audit.deliver_webhooks", lock=lock, arguments={}, queue=LANE)
