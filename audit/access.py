@@ -18,6 +18,7 @@ from audit.verify import Opening, opening_fits
 type Place = tuple[int, int]
 
 MOST_ACTORS: Final = 200
+OF_ACTOR: Final = frozenset({"name", "email", "ip", "user_agent"})
 # Each actor is found by one step along the index, so that a long ledger costs as little as a short one.
 ACTORS: Final = """
     WITH RECURSIVE actors AS (
@@ -81,8 +82,9 @@ def entries_for_target(member: Reader, target_id: str, *, limit: int = 50) -> li
 
 def lines(member: Reader, found: Sequence[Entry]) -> list[Line]:
     """Return entries that came from here as a list shows them, with the personal data that they sealed."""
-    openings = _openings(member, [entry.place for entry in found])
-    return [_line(entry, _parsed(entry), openings.get(entry.place, [])) for entry in found]
+    parsed = {entry.place: _parsed(entry) for entry in found}
+    openings = _openings(member, list(parsed)) | _of_wholes(member, found, parsed)
+    return [_line(entry, parsed[entry.place], openings.get(entry.place, [])) for entry in found]
 
 
 def entry(member: Reader, place: Place) -> Detail:
@@ -93,9 +95,10 @@ def entry(member: Reader, place: Place) -> Detail:
         raise Http404
     parsed = _parsed(found)
     openings = _openings(member, [place]).get(place, [])
+    whole = _of_wholes(member, [found], {place: parsed}).get(place, [])
     return Detail(
         entry=found,
-        line=_line(found, parsed, openings),
+        line=_line(found, parsed, [*whole, *openings]),
         parsed=parsed,
         sealed=_sealed(parsed, openings),
         follows=_follows(found, parsed),
@@ -151,6 +154,31 @@ def _openings(member: Reader, places: Sequence[Place]) -> dict[Place, list[Openi
             )
             found.setdefault(opening.position, []).append(opening)
     return found
+
+
+def _of_wholes(
+    member: Reader, found: Sequence[Entry], parsed: Mapping[Place, ParsedEntry | None]
+) -> dict[Place, list[Opening]]:
+    """Return, for entries that are part of an act, what that act's own entry sealed of the actor.
+
+    By the same actor only: so whoever may read the part may read the whole, and nobody else's name gets there.
+    """
+    parts = {
+        entry.place: (str(read.data["part_of"]), entry.actor)
+        for entry in found
+        if (read := parsed[entry.place]) is not None and read.data.get("part_of")
+    }
+    if not parts:
+        return {}
+    wholes = Entry.objects.of(member.organization_id).filter(
+        target__in={target for target, _ in parts.values()}
+    )
+    places = {(entry.target, entry.actor): entry.place for entry in wholes.oldest_first()}
+    openings = _openings(member, list(places.values()))
+    return {
+        part: [o for o in openings.get(places.get(whole, (0, -1)), []) if o.field in OF_ACTOR]
+        for part, whole in parts.items()
+    }
 
 
 def _sealed(parsed: ParsedEntry | None, openings: Iterable[Opening]) -> list[SealedField]:

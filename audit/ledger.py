@@ -70,17 +70,24 @@ class Recorder:
         target: str,
         data: Mapping[str, Any] | None = None,
         sealed: Mapping[str, str] | None = None,
+        part_of: str = "",
     ) -> None:
         """Collect one entry.
 
         `target` is the id of what was changed. `data` holds facts without personal data or secrets, at most two
         levels deep; `sealed` holds free text and personal data, each at most 2,048 bytes, beside the actor's own.
         What looks like a secret is cut down to its hint in either: somebody pasted it where it does not belong.
+
+        `part_of` is the target of another entry of this recording that tells of the whole act: who acted is sealed
+        there, once, and not in each of its 10,000 parts.
         """
         body = {"target": target, **_plain(data or {})}
+        if part_of:
+            body["part_of"] = part_of
         if self.actor.request_id:
             body["request_id"] = redaction.redact(self.actor.request_id)
-        given = {**self.actor.sealed(), **{key: value for key, value in (sealed or {}).items() if value}}
+        own = {} if part_of else self.actor.sealed()
+        given = {**own, **{key: value for key, value in (sealed or {}).items() if value}}
         openings = {key: redaction.redact(value) for key, value in given.items()}
         draft = Draft(act=Act(act), actor=self.actor.id, data=body, openings=openings)
         self.pending.drafts.setdefault(self.organization_id, []).append(draft)

@@ -7,9 +7,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 
 from keys import peppers, secret
-from keys.callers import Presented
+from keys.callers import Caller, Presented
+from keys.errors import Forbidden
 from keys.models import ApiKey, ApiKeyQuerySet, KeySecret, Recipient
 from keys.models.recipient import RecipientQuerySet
+from keys.scopes import BREAK_GLASS, holds
 from orgs.members import Member
 from orgs.models import Project
 from orgs.roles import Permission
@@ -106,3 +108,31 @@ def keys_of_presented(presented: Presented, organization_id: str) -> ApiKeyQuery
         below = Project.objects.of(organization_id).filter(path__startswith=presented.project.path)
         visible = visible.in_projects([project.id for project in below])
     return visible.select_related("project", "environment", "owner_user")
+
+
+def keys_to_break(caller: Caller, organization_id: str) -> ApiKeyQuerySet:
+    """Return the keys that a caller may revoke in one break-glass, whatever project is being looked at.
+
+    Raises:
+        Forbidden: a person without the role for it anywhere, a key without `keys:breakglass`, or a stranger.
+    """
+    member, presented = caller.member, caller.presented
+    if member is not None and member.organization_id == organization_id:
+        projects = _projects_to_break(member)
+        if projects != []:
+            return ApiKey.objects.of(organization_id).in_projects(projects)
+    elif presented is not None and holds(presented.scopes, BREAK_GLASS):
+        is_at_home = presented.key.organization_id == organization_id
+        if is_at_home or presented.is_operator:
+            return keys_of_presented(presented, organization_id)
+    raise Forbidden("You may not break the glass.")
+
+
+def _projects_to_break(member: Member) -> list[str] | None:
+    if member.may(Permission.KEYS_BREAK_GLASS):
+        return None
+    return [
+        project.id
+        for project in Project.objects.of(member.organization_id)
+        if member.may(Permission.KEYS_BREAK_GLASS, project)
+    ]

@@ -116,6 +116,12 @@ class ExceedsGrant(Forbidden):
     code = "exceeds_grant"
 
 
+class StepUpNeeded(Forbidden):
+    """Confirm your password first: it must be at most five minutes ago."""
+
+    code = "step_up_required"
+
+
 class SelfRotationRefused(Forbidden):
     """This key may not rotate itself with this secret."""
 

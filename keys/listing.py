@@ -55,6 +55,7 @@ class Filters:
             name.
         expires_before: keys that expire, and do so before this.
         unused_since: keys that were made before this and not used at or after it.
+        created_before: keys that were made before this.
     """
 
     organization_id: str
@@ -68,6 +69,12 @@ class Filters:
     search: str = ""
     expires_before: datetime | None = None
     unused_since: datetime | None = None
+    created_before: datetime | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is narrowed but to the organization."""
+        return self == Filters(organization_id=self.organization_id)
 
     @property
     def fingerprint(self) -> str:
@@ -92,7 +99,7 @@ def apply(queryset: ApiKeyQuerySet, filters: Filters, now: datetime) -> ApiKeyQu
     the planner knows the ids when it chooses an index.
     """
     found = queryset.of(filters.organization_id)
-    if _has_nul(filters):
+    if has_nul(filters):
         return found.none()
     for narrow in (_by_state, _by_place, _by_terms, _by_time):
         found = narrow(found, filters, now)
@@ -135,8 +142,8 @@ def page(
     )
 
 
-def _has_nul(filters: Filters) -> bool:
-    """PostgreSQL has no NUL in text, so that nothing can be found by one."""
+def has_nul(filters: Filters) -> bool:
+    """Tell whether some text has a NUL: PostgreSQL has none in text, so that nothing can be found by one."""
     texts = [value for value in astuple(filters) if isinstance(value, str)]
     return any("\0" in text for text in (*texts, *(part for tag in filters.tags for part in tag)))
 
@@ -175,6 +182,8 @@ def _by_terms(found: ApiKeyQuerySet, filters: Filters, _now: datetime) -> ApiKey
 def _by_time(found: ApiKeyQuerySet, filters: Filters, _now: datetime) -> ApiKeyQuerySet:
     if filters.expires_before:
         found = found.filter(expires_at__lt=filters.expires_before)
+    if filters.created_before:
+        found = found.filter(created_at__lt=filters.created_before)
     if filters.unused_since:
         found = found.filter(
             LessThan(last_used("use__"), filters.unused_since),

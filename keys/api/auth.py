@@ -64,8 +64,13 @@ def require(presented: Presented, scope: str) -> None:
 
 def caller(request: ApiRequest) -> Caller:
     """Return the presented key as the actor of services."""
+    return caller_of(request, request.auth)
+
+
+def caller_of(request: Request, presented: Presented) -> Caller:
+    """Return a key as the actor of services, whether or not it may do what it asks for."""
     return callers.of_key(
-        request.auth,
+        presented,
         ip=request.client_ip,
         user_agent=request.headers.get("User-Agent", "")[:MAX_USER_AGENT],
         request_id=request.request_id,

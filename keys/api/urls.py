@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 from ninja import NinjaAPI
 
 from keys.api import (
+    breakglass,
     docs,
     entitlements,
     keys,
@@ -46,6 +47,8 @@ api: Final = NinjaAPI(
 )
 problems.handle_all(api)
 for router in (
+    # Before the keys: its address would be a key's.
+    breakglass.router,
     keys.router,
     rotation.router,
     leaks.router,

@@ -1,5 +1,6 @@
 """Every change to keys: one function each, with its rows and its ledger entry in one transaction."""
 
+from keys.services.breakglass import Broken, break_glass, refuse_break_glass
 from keys.services.bulk import Outcome, change_many
 from keys.services.changes import Changes, change_key, disable_key, enable_key
 from keys.services.creation import Created, Draft, Owner, create_key
@@ -16,6 +17,7 @@ from keys.services.scopes import ScopeDraft, change_scope, create_scope
 from keys.services.tiers import TierDraft, change_tier, create_tier
 
 __all__ = [
+    "Broken",
     "Changes",
     "Created",
     "Draft",
@@ -26,6 +28,7 @@ __all__ = [
     "Rotated",
     "ScopeDraft",
     "TierDraft",
+    "break_glass",
     "burn_secret",
     "change_key",
     "change_many",
@@ -40,6 +43,7 @@ __all__ = [
     "export_keys",
     "record_first_networks",
     "record_returns",
+    "refuse_break_glass",
     "register_recipient",
     "remove_recipient",
     "report_leak",

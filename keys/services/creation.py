@@ -104,7 +104,7 @@ def create_key(draft: Draft, *, actor: Caller) -> Created:
     if not actor.reaches(draft.project):
         raise Forbidden("You may not create keys in this project.", field="project")
     with ledger.recording(organization_id, actor) as entry:
-        now, terms = _begin(organization_id), terms_of(organization_id)
+        now, terms = _begin(organization_id, actor), terms_of(organization_id)
         key = _checked(draft, terms, actor, now)
         _check_room(terms, organization_id, now)
         text = secrets.generate(settings.KEY_BRAND, draft.kind, Mode(draft.environment.mode))
@@ -117,13 +117,24 @@ def create_key(draft: Draft, *, actor: Caller) -> Created:
     return Created(key, text)
 
 
-def _begin(organization_id: str) -> datetime:
-    """Return the time of creation, in the order of commits: a list by time then never skips a late comer."""
+def _begin(organization_id: str, actor: Caller) -> datetime:
+    """Return the time of creation, in the order of commits: a list by time then never skips a late comer.
+
+    Whoever waited here may have been revoked meanwhile: no key is left behind by one that is.
+    """
+    hold_creation(organization_id)
+    presented = actor.presented
+    if presented is not None and not ApiKey.objects.filter(pk=presented.key.id, revoked_at=None).exists():
+        raise Forbidden("Your key was revoked.")
+    return clock.now()
+
+
+def hold_creation(organization_id: str) -> None:
+    """Let nobody else create keys of an organization until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('keys:create:' || %s, 0))", [organization_id]
         )
-    return clock.now()
 
 
 def _check_room(terms: Terms, organization_id: str, now: datetime) -> None:

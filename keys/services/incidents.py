@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection
 
@@ -74,7 +74,7 @@ def keep_incident(entry: Recorder, incident: Incident, key_ids: Collection[str])
         raise ValueError("an incident is written with its own organization's entries")
     incident.save(force_insert=True)
     calls = _calls(incident.organization_id, key_ids, incident.opened_at)
-    parameters = {
+    parameters: dict[str, Any] = {
         "incident": incident.id,
         "organization": incident.organization_id,
         "is_counted": calls is not None,

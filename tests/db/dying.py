@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from django.db import Error, connection, connections  # noqa: E402
 from audit import tenancy  # noqa: E402
 from audit.errors import LedgerUnavailable  # noqa: E402
 from keys import callers, rotation, services  # noqa: E402
+from keys.listing import Filters  # noqa: E402
 from keys.models import ApiKey  # noqa: E402
 from orgs.models import Organization, User  # noqa: E402
 from tests import builders, key_builders  # noqa: E402
@@ -112,11 +113,24 @@ def revoke(stage: Stage) -> Callable[[], object]:
     return act
 
 
+def break_glass(stage: Stage) -> Callable[[], object]:
+    key, caller = stage.key(), replace(stage.caller(), has_stepped_up=True)
+    key_builders.create(stage.where, stage.owner, name=f"{key.name}-b")
+    filters = Filters(organization_id=stage.where.id, search=key.name)
+
+    def act() -> None:
+        with tenancy.within(stage.where.id):
+            services.break_glass(filters, actor=caller, reason="It was stolen")
+
+    return act
+
+
 ACTS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "create": create,
     "rotate": rotate,
     "supersede": supersede,
     "revoke": revoke,
+    "break_glass": break_glass,
 }
 
 

@@ -38,6 +38,15 @@ SAME = {
         "SELECT convert_from(leaf, 'UTF8')::jsonb #>> '{data,rotation}' FROM audit_entry"
         " WHERE organization_id = %s AND act = 'rotation.superseded'",
     ),
+    "broken": (
+        "SELECT id FROM keys_incident WHERE organization_id = %s",
+        "SELECT target FROM audit_entry WHERE organization_id = %s AND act = 'breakglass.executed'",
+    ),
+    "incidents": (
+        "SELECT incident_id || ' ' || key_id FROM keys_incidentkey WHERE organization_id = %s",
+        "SELECT (convert_from(leaf, 'UTF8')::jsonb #>> '{data,part_of}') || ' ' || target FROM audit_entry"
+        " WHERE organization_id = %s AND convert_from(leaf, 'UTF8')::jsonb #> '{data,part_of}' IS NOT NULL",
+    ),
     "secrets": (
         "SELECT key_id || ' ' || version FROM keys_keysecret WHERE organization_id = %s",
         "SELECT id || ' 1' FROM keys_apikey WHERE organization_id = %(id)s"

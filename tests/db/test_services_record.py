@@ -3,7 +3,7 @@
 import base64
 import inspect
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property, partial
 from types import ModuleType
@@ -17,6 +17,7 @@ from audit import tenancy
 from audit.models import Entry
 from keys import callers, networks, secret
 from keys import services as key_services
+from keys.listing import Filters
 from keys.models import ApiKey, Scope, Tier
 from keys.possession import Held
 from keys.services import Changes
@@ -57,6 +58,14 @@ class World:
     @property
     def caller(self):
         return callers.of_member(self.actor)
+
+    @property
+    def stepped_up(self):
+        return replace(self.caller, has_stepped_up=True)
+
+    @property
+    def filters(self):
+        return Filters(organization_id=self.cast.acme.id, search=self.key.id)
 
     @cached_property
     def root(self):
@@ -233,6 +242,9 @@ ORGS = {
     ),
 }
 KEYS = {
+    "break_glass": lambda w: partial(
+        key_services.break_glass, w.filters, actor=w.stepped_up, reason="It was stolen"
+    ),
     "change_key": lambda w: partial(
         key_services.change_key, w.key, key_services.Changes(description="new"), actor=w.caller
     ),
@@ -267,6 +279,9 @@ KEYS = {
     "record_first_networks": _due_network,
     "record_returns": _returned,
     "report_leak": lambda w: partial(key_services.report_leak, w.held, actor=builders.OPERATOR),
+    "refuse_break_glass": lambda w: partial(
+        key_services.refuse_break_glass, w.cast.acme.id, actor=w.caller, cause="role"
+    ),
     "revoke_key": lambda w: partial(key_services.revoke_key, w.key, actor=w.caller),
     "rotate_key": lambda w: partial(key_services.rotate_key, w.key, actor=w.caller),
     "register_recipient": lambda w: partial(
@@ -345,10 +360,12 @@ def _rows() -> list[object]:
         "tier",
         "leak",
         "incident",
+        "incidentkey",
         "keynetwork",
+        "recipient",
+        "notice",
+        "due",
     )
-    tables = ("apikey", "keysecret", "rotation", "keypolicy", "scope", "term", "tier", "leak", "incident")
-    tables += ("recipient", "notice", "due")
     with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
         found = []
         for table in tables:
