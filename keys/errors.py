@@ -104,6 +104,12 @@ class RotationRunning(Conflict):
         self.rotation_id = rotation_id
 
 
+class RotationEnded(Conflict):
+    """This rotation is not running any more."""
+
+    code = "rotation_ended"
+
+
 class Forbidden(KeysError):
     """You may not do this."""
 

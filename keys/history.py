@@ -55,21 +55,17 @@ def _state(secret: KeySecret, newest: int, now: datetime) -> str:
 
 def turns(key: ApiKey, now: datetime) -> list[Turn]:
     """Return a key's rotations, the newest first."""
-    found = list(Rotation.objects.filter(key=key))
+    found = list(Rotation.objects.filter(key=key).select_related("key"))
     names = names_of({turn.started_by for turn in found})
     return [
-        Turn(rotation=turn, by=names.get(turn.started_by, turn.started_by), state=_course(turn, now))
+        Turn(rotation=turn, by=names.get(turn.started_by, turn.started_by), state=turn.state(now))
         for turn in found
     ]
 
 
-def _course(turn: Rotation, now: datetime) -> State:
-    return rotation.state(rotation.Course(ends_at=turn.grace_ends_at, superseded_at=turn.superseded_at), now)
-
-
 def running(key: ApiKey, now: datetime) -> Rotation | None:
     """Return the rotation that is running, if any."""
-    return next((turn for turn in Rotation.objects.filter(key=key) if turn.is_running(now)), None)
+    return Rotation.objects.running(now).filter(key=key).first()
 
 
 def use(key: ApiKey) -> KeyUse | None:

@@ -4,25 +4,43 @@ Nothing here runs when time passes. Whether a secret is accepted and whether a r
 the clock and the rows, so that a worker that is down extends nobody's grace.
 """
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from keys.errors import Invalid, RotationRunning, SelfRotationRefused, StateForbids, VersionConflict
+from keys.errors import (
+    Invalid,
+    RotationEnded,
+    RotationRunning,
+    SelfRotationRefused,
+    StateForbids,
+    VersionConflict,
+)
 from keys.policy.expiry import ExpiryRule
+from keys.secret import redact
 
 DEFAULT_GRACE_SECONDS: Final = 86_400
 MAX_GRACE_SECONDS: Final = 2_592_000
 DEFAULT_SELF_ROTATION_DAYS: Final = 365
+DEFAULT_QUIET_SECONDS: Final = 600
+MAX_QUIET_SECONDS: Final = 86_400
+DEFAULT_DEADLINE_SECONDS: Final = 604_800
+MAX_DEADLINE_SECONDS: Final = 2_592_000
+MAX_TARGETS: Final = 64
+MAX_TARGET_BYTES: Final = 64
+# Until when a secret without an expiry is accepted where nothing but a completion ends it: a row has a time.
+NO_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class Mode(StrEnum):
-    """What becomes of the old secret: it stops at once, or lives on for a while."""
+    """What becomes of the old secret: it stops at once, lives on for a while, or until its targets have moved."""
 
     IMMEDIATE = "immediate"
     GRACE = "grace"
+    STAGED = "staged"
 
 
 class State(StrEnum):
@@ -32,6 +50,14 @@ class State(StrEnum):
     COMPLETED = "completed"
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
+
+
+class TargetState(StrEnum):
+    """How far a target of a staged rotation has come: the new secret not seen, both in use, the old one quiet."""
+
+    WAITING = "waiting"
+    MOVING = "moving"
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +75,10 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """The times of one rotation, of which the first counts. At `ends_at` the old secret stops by itself."""
+    """The times of one rotation, of which the first counts. At `ends_at` the old secret stops by itself.
+
+    A key's revocation supersedes its rotation.
+    """
 
     ends_at: datetime
     completed_at: datetime | None = None
@@ -68,6 +97,7 @@ class Standing:
         running_id: the id of the rotation that is running now, or None.
         interval_days: its rotation interval, or None.
         rule: the organization's expiry rule for its kind.
+        is_cut_off: whether the organization has the old secret of a staged rotation stop at the deadline.
     """
 
     secrets: Sequence[Secret]
@@ -77,6 +107,7 @@ class Standing:
     running_id: str | None
     interval_days: int | None
     rule: ExpiryRule
+    is_cut_off: bool = False
 
     @property
     def newest(self) -> Secret:
@@ -107,11 +138,40 @@ class Itself:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """What a staged rotation waits for: its targets, for how long the old secret must be quiet, and until when."""
+
+    targets: tuple[str, ...]
+    quiet_seconds: int
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How somebody wants a key rotated; None where they say nothing.
+
+    Args:
+        mode: `immediate` supersedes a running rotation, the others wait for its end.
+        grace_seconds: 1 to 2,592,000, with `grace` only; None for 86,400. Never past the old secret's expiry.
+        targets: 1 to 64 names of 1 to 64 bytes, all different, with `staged` only.
+        quiet_seconds: 1 to 86,400, with `staged` only; None for 600.
+        deadline: in the future, at most 30 days ahead, with `staged` only; None for 7 days.
+    """
+
+    mode: Mode = Mode.GRACE
+    grace_seconds: int | None = None
+    targets: Sequence[str] = ()
+    quiet_seconds: int | None = None
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a rotation writes, if `newest_version` still is `old_version` when it does.
 
     The old secret's `accepted_until` becomes `old_accepted_until`; that of every other earlier secret becomes
-    the present, unless it is past. `supersedes` says that a running rotation ends with it.
+    the present, unless it is past. `supersedes` says that a running rotation ends with it. `stages` are a staged
+    rotation's.
     """
 
     mode: Mode
@@ -120,6 +180,49 @@ class Plan:
     new_expires_at: datetime | None
     old_accepted_until: datetime
     supersedes: bool
+    stages: Stages | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """When the old and the new secret were last used in one place; None for never, as far as is known."""
+
+    old_at: datetime | None
+    new_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """By what a staged rotation is judged.
+
+    Args:
+        since: from when silence counts: the rotation's start, or later where the key could not be used at all.
+        quiet_seconds: for how long the old secret must not be used.
+    """
+
+    since: datetime
+    quiet_seconds: int
+
+    def is_quiet(self, old_at: datetime | None, now: datetime) -> bool:
+        """Tell whether the old secret was left alone for long enough."""
+        return now - max(self.since, old_at or self.since) >= timedelta(seconds=self.quiet_seconds)
+
+    def state(self, seen: Seen, now: datetime) -> TargetState:
+        """Return how far a target has come."""
+        if seen.new_at is None:
+            return TargetState.WAITING
+        return TargetState.MOVED if self.is_quiet(seen.old_at, now) else TargetState.MOVING
+
+    def is_complete(self, targets: Collection[Seen], old_at: datetime | None, now: datetime) -> bool:
+        """Tell whether every target has moved and the old secret was quiet everywhere.
+
+        Args:
+            targets: of each target; none never completes.
+            old_at: when the old secret was last used anywhere.
+            now: the present.
+        """
+        moved = all(self.state(seen, now) is TargetState.MOVED for seen in targets)
+        return bool(targets) and moved and self.is_quiet(old_at, now)
 
 
 def is_accepted(secret: Secret, newest_version: int, now: datetime) -> bool:
@@ -156,11 +259,15 @@ def state(rotation: Course, now: datetime) -> State:
     return min(past, key=lambda end: end[0])[1] if past else State.RUNNING
 
 
+def is_overdue(course: Course, deadline: datetime | None, now: datetime) -> bool:
+    """Tell whether a staged rotation still runs although its deadline has come; the others have none."""
+    return deadline is not None and deadline <= now and state(course, now) is State.RUNNING
+
+
 def plan(
     key: Standing,
+    wish: Wish,
     *,
-    mode: Mode,
-    grace_seconds: int | None,
     version: int | None,
     itself: Itself | None,
     now: datetime,
@@ -171,8 +278,7 @@ def plan(
 
     Args:
         key: as found.
-        mode: `immediate` supersedes a running rotation, `grace` waits for its end.
-        grace_seconds: 1 to 2,592,000, with `grace` only; None for 86,400. Never past the old secret's expiry.
+        wish: how to rotate it.
         version: the newest that the caller knows; None if it does not say.
         itself: set where the key rotates itself.
         now: the present.
@@ -180,27 +286,74 @@ def plan(
     Raises:
         StateForbids: the key is revoked, disabled or expired.
         SelfRotationRefused: not the newest secret, switched off, or too long since a person did it.
-        Invalid: `immediate` by the key itself (`mode`), or the grace out of bounds (`grace_seconds`).
-        RotationRunning: `grace` while another one runs, with that one's id.
+        Invalid: `immediate` by the key itself (`mode`); what the mode does not have, or out of its bounds
+            (`grace_seconds`, `targets`, `targets[3]`, `quiet_seconds`, `deadline`).
+        RotationRunning: while another one runs, with that one's id; not for `immediate`.
         VersionConflict: the newest is another than the caller knows.
     """
     old = key.newest
     _check_state(key, old, now)
     if itself is not None:
-        _check_itself(itself, key.newest_version, mode, now)
-    accepted_until = _accepted_until(mode, grace_seconds, old, now)
-    if mode is Mode.GRACE and key.running_id is not None:
+        _check_itself(itself, key.newest_version, wish.mode, now)
+    stages = _stages(wish, now)
+    accepted_until = _accepted_until(wish, stages, old, now, is_cut_off=key.is_cut_off)
+    if wish.mode is not Mode.IMMEDIATE and key.running_id is not None:
         raise RotationRunning(key.running_id)
     if version is not None and version != key.newest_version:
         raise VersionConflict
     return Plan(
-        mode=mode,
+        mode=wish.mode,
         old_version=old.version,
         new_version=max(secret.version for secret in key.secrets) + 1,
         new_expires_at=_new_expiry(key, old, itself, now),
         old_accepted_until=accepted_until,
         supersedes=key.running_id is not None,
+        stages=stages,
     )
+
+
+def restored_expiry(course: Course, old: Secret, new: Secret, now: datetime) -> datetime | None:
+    """Return when the old secret expires once its rotation is cancelled and the key goes by it again.
+
+    What shortened the new secret's life, a person or a stricter rule, holds for the old one too: a cancel never gives
+    a key more time than it had.
+
+    Raises:
+        RotationEnded: it is not running any more.
+        StateForbids: the old secret would be refused.
+    """
+    if state(course, now) is not State.RUNNING:
+        raise RotationEnded
+    times = [at for at in (old.expires_at, new.expires_at) if at is not None]
+    expires_at = min(times, default=None)
+    if is_expired(expires_at, now):
+        raise StateForbids("The old secret is not accepted any more: there is nothing to go back to.")
+    return expires_at
+
+
+def check_targets(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the targets of a staged rotation, as they were named.
+
+    Raises:
+        Invalid: none or more than 64 (`targets`), or one out of form or named twice (`targets[3]`).
+    """
+    if not 1 <= len(names) <= MAX_TARGETS:
+        raise Invalid(f"A staged rotation has 1 to {MAX_TARGETS} targets.", field="targets")
+    for number, name in enumerate(names):
+        fault = _fault(name, names[:number])
+        if fault:
+            raise Invalid(fault, field=f"targets[{number}]")
+    return tuple(names)
+
+
+def _fault(name: str, earlier: Sequence[str]) -> str:
+    if not 1 <= len(name.encode(errors="replace")) <= MAX_TARGET_BYTES:
+        return f"A target is 1 to {MAX_TARGET_BYTES} bytes."
+    if name != name.strip() or any(unicodedata.category(char).startswith("C") for char in name):
+        return "A target has no control characters, and no space at its ends."
+    if redact(name) != name:
+        return "This looks like a secret. A target is a region's name."
+    return "This target is named twice." if name in earlier else ""
 
 
 def _check_state(key: Standing, old: Secret, now: datetime) -> None:
@@ -224,16 +377,49 @@ def _check_itself(itself: Itself, newest_version: int, mode: Mode, now: datetime
         raise Invalid("A key can't rotate itself immediately: a lost answer would lock it out.", field="mode")
 
 
-def _accepted_until(mode: Mode, grace_seconds: int | None, old: Secret, now: datetime) -> datetime:
-    if mode is Mode.IMMEDIATE:
-        if grace_seconds is not None:
+def _stages(wish: Wish, now: datetime) -> Stages | None:
+    """Return what a staged rotation waits for; None for the other modes, which have nothing of it."""
+    if wish.mode is not Mode.STAGED:
+        given = {
+            "targets": wish.targets or None,
+            "quiet_seconds": wish.quiet_seconds,
+            "deadline": wish.deadline,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise Invalid("Only a staged rotation has this.", field=name)
+        return None
+    targets = check_targets(wish.targets)
+    quiet = DEFAULT_QUIET_SECONDS if wish.quiet_seconds is None else wish.quiet_seconds
+    if not 1 <= quiet <= MAX_QUIET_SECONDS:
+        raise Invalid(f"The quiet time is 1 to {MAX_QUIET_SECONDS:,} seconds.", field="quiet_seconds")
+    deadline = wish.deadline or now + timedelta(seconds=DEFAULT_DEADLINE_SECONDS)
+    if not now < deadline <= now + timedelta(seconds=MAX_DEADLINE_SECONDS):
+        raise Invalid("A time in the future, within 30 days.", field="deadline")
+    return Stages(targets=targets, quiet_seconds=quiet, deadline=deadline)
+
+
+def _accepted_until(
+    wish: Wish, stages: Stages | None, old: Secret, now: datetime, *, is_cut_off: bool
+) -> datetime:
+    if stages is not None and wish.grace_seconds is not None:
+        raise Invalid("A staged rotation has a deadline, no grace.", field="grace_seconds")
+    if stages is not None:
+        end = stages.deadline if is_cut_off else NO_END
+    elif wish.mode is Mode.IMMEDIATE:
+        if wish.grace_seconds is not None:
             raise Invalid("An immediate rotation has no grace.", field="grace_seconds")
         return now
-    seconds = DEFAULT_GRACE_SECONDS if grace_seconds is None else grace_seconds
+    else:
+        end = now + _grace(wish.grace_seconds)
+    return end if old.expires_at is None else min(end, old.expires_at)
+
+
+def _grace(asked: int | None) -> timedelta:
+    seconds = DEFAULT_GRACE_SECONDS if asked is None else asked
     if not 1 <= seconds <= MAX_GRACE_SECONDS:
         raise Invalid(f"The grace is 1 to {MAX_GRACE_SECONDS:,} seconds.", field="grace_seconds")
-    end = now + timedelta(seconds=seconds)
-    return end if old.expires_at is None else min(end, old.expires_at)
+    return timedelta(seconds=seconds)
 
 
 def _new_expiry(key: Standing, old: Secret, itself: Itself | None, now: datetime) -> datetime | None:

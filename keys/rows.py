@@ -111,11 +111,7 @@ def of(keys: Sequence[ApiKey], member: Member, now: datetime, evidence: Evidence
     Without `evidence` of their calls there are no badges about these.
     """
     ids = [key.id for key in keys]
-    rotating = set(
-        Rotation.objects.filter(
-            key_id__in=ids, superseded_at__isnull=True, grace_ends_at__gt=now
-        ).values_list("key_id", flat=True)
-    )
+    rotating = set(Rotation.objects.running(now).filter(key_id__in=ids).values_list("key_id", flat=True))
     risks = catalogue.risks(catalogue.load())
     return [
         _row(key, member, risks, is_rotating=key.id in rotating, evidence=evidence, now=now) for key in keys

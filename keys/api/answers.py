@@ -1,13 +1,13 @@
 """What comes out, exactly as spec API has it; features of later issues have their neutral value."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from keys.api.times import Moment
 from keys.models.key import RevocationReason, Status
 from keys.policy import Source
-from keys.rotation import State
+from keys.rotation import Mode, State, TargetState
 from keys.secret import Kind
 from keys.verdict import Code
 from orgs.roles import Risk
@@ -48,11 +48,29 @@ class SecretOut(Answer):
     last_used_at: Moment | None
 
 
+class TargetOut(Answer):
+    """A target of a staged rotation; `moved` once the new secret was seen there and the old one was quiet."""
+
+    name: str
+    state: TargetState
+    old_last_used_at: Moment | None
+    new_last_used_at: Moment | None
+    old_calls_1h: int
+    new_calls_1h: int
+
+
 class ElsewhereOut(Answer):
     """Use of the old secret outside any target."""
 
     old_last_used_at: Moment | None
-    old_calls_1h: int | None
+    old_calls_1h: int
+
+
+class SealedOut(Answer):
+    """The new secret, sealed to a public key that the organization registered."""
+
+    recipient: str
+    ciphertext: str
 
 
 class RotationOut(Answer):
@@ -60,19 +78,24 @@ class RotationOut(Answer):
 
     id: str
     key: str
-    mode: Literal["immediate", "grace"]
+    mode: Mode
     status: State
     overdue: bool
     old_version: int
     new_version: int
     started_at: Moment
     started_by: str
-    grace_ends_at: Moment | None
+    grace_ends_at: Moment | None = Field(
+        description="When the old secret stops by itself, whatever its targets do; null where it does not."
+    )
     quiet_seconds: int | None
     deadline: Moment | None
     completed_at: Moment | None
-    targets: list[dict[str, Any]]
+    targets: list[TargetOut]
     elsewhere: ElsewhereOut
+    sealed_secret: SealedOut | None = Field(
+        default=None, description="While the server still has it, of a key that rotates by itself."
+    )
 
 
 class KeyLimitOut(Answer):

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import F, Q
 
-from keys import rotation, secret
+from keys import progress, rotation, secret
 from keys.api.answers import (
     ElsewhereOut,
     KeyLimitOut,
@@ -17,12 +17,14 @@ from keys.api.answers import (
     OwnerOut,
     RotationOut,
     SecretOut,
+    TargetOut,
     TeamOut,
 )
 from keys.models import ApiKey, KeySecret, KeyUse, OwnerType, Rotation, SecretUse, Tier
 from keys.models.key import RevocationReason
-from keys.models.secret import RotationMode
+from keys.models.rotation import RotationMode
 from keys.policy import Source, effective_limit
+from keys.progress import Place, Progress
 from keys.secret import Kind, Mode
 from orgs.models import Organization
 from orgs.terms import RateLimit
@@ -36,17 +38,18 @@ def key(found: ApiKey, now: datetime) -> KeyOut:
 
 
 def keys(found: Sequence[ApiKey], now: datetime) -> list[KeyOut]:
-    """Return keys in their order, in six queries more however many they are."""
+    """Return keys in their order, in nine queries more however many they are."""
     ids = [one.id for one in found]
     uses = KeyUse.objects.in_bulk(ids)
     by_version = _uses(ids)
     secrets, running, holding = _secrets(ids, now), _running(ids, now), limits(found)
+    coming = progress.of_many(list(running.values()), now)
     return [
         _key(
             one,
             uses[one.id],
             secrets[one.id],
-            running.get(one.id),
+            coming[running[one.id].id] if one.id in running else None,
             by_version,
             limit=holding[one.id],
             now=now,
@@ -78,7 +81,7 @@ def _limit(one: ApiKey, tier: Tier | None, plan: RateLimit | None) -> KeyLimitOu
 
 def one_rotation(found: Rotation, now: datetime) -> RotationOut:
     """Return a rotation as of `now`."""
-    return _rotation(found, _uses([found.key_id]), now)
+    return _rotation(progress.of(found, now), now)
 
 
 def _uses(ids: Sequence[str]) -> Uses:
@@ -96,7 +99,7 @@ def _secrets(ids: Sequence[str], now: datetime) -> Mapping[str, list[KeySecret]]
 
 
 def _running(ids: Sequence[str], now: datetime) -> Mapping[str, Rotation]:
-    running = Rotation.objects.filter(key_id__in=ids, superseded_at__isnull=True, grace_ends_at__gt=now)
+    running = Rotation.objects.running(now).filter(key_id__in=ids).select_related("key")
     return {one.key_id: one for one in running}
 
 
@@ -104,7 +107,7 @@ def _key(
     one: ApiKey,
     use: KeyUse,
     secrets: Sequence[KeySecret],
-    running: Rotation | None,
+    running: Progress | None,
     uses: Uses,
     *,
     limit: KeyLimitOut | None,
@@ -140,7 +143,7 @@ def _key(
         may_rotate_itself=one.may_rotate_itself,
         approval_bound=False,
         secrets=[_secret(one, each, uses) for each in secrets],
-        rotation=_rotation(running, uses, now) if running else None,
+        rotation=_rotation(running, now) if running else None,
         revoked_at=one.revoked_at,
         revoked_by=one.revoked_by or None,
         revocation_reason=RevocationReason(one.revocation_reason) if one.revocation_reason else None,
@@ -158,29 +161,39 @@ def _secret(one: ApiKey, each: KeySecret, uses: Uses) -> SecretOut:
     )
 
 
-def _rotation(found: Rotation, uses: Uses, now: datetime) -> RotationOut:
-    status = rotation.state(
-        rotation.Course(ends_at=found.grace_ends_at, superseded_at=found.superseded_at), now
-    )
-    is_grace = found.mode == RotationMode.GRACE
+def _rotation(found: Progress, now: datetime) -> RotationOut:
+    one = found.rotation
+    status = one.state(now)
+    is_immediate = one.mode == RotationMode.IMMEDIATE
     return RotationOut(
-        id=found.id,
-        key=found.key_id,
-        mode="grace" if is_grace else "immediate",
+        id=one.id,
+        key=one.key_id,
+        mode=rotation.Mode(one.mode),
         status=status,
-        overdue=False,
-        old_version=found.old_version,
-        new_version=found.new_version,
-        started_at=found.started_at,
-        started_by=found.started_by,
-        grace_ends_at=found.grace_ends_at if is_grace else None,
-        quiet_seconds=None,
-        deadline=None,
-        completed_at=found.grace_ends_at if status is rotation.State.COMPLETED else None,
-        targets=[],
+        overdue=one.is_overdue(now),
+        old_version=one.old_version,
+        new_version=one.new_version,
+        started_at=one.started_at,
+        started_by=one.started_by,
+        grace_ends_at=None if is_immediate else one.stops_at,
+        quiet_seconds=one.quiet_seconds,
+        deadline=one.deadline,
+        completed_at=(one.completed_at or one.grace_ends_at) if status is rotation.State.COMPLETED else None,
+        targets=[_target(target) for target in found.targets],
         elsewhere=ElsewhereOut(
-            old_last_used_at=uses.get((found.key_id, found.old_version)), old_calls_1h=None
+            old_last_used_at=found.elsewhere.seen.old_at, old_calls_1h=found.elsewhere.old_calls
         ),
+    )
+
+
+def _target(found: Place) -> TargetOut:
+    return TargetOut(
+        name=found.name,
+        state=found.state or rotation.TargetState.WAITING,
+        old_last_used_at=found.seen.old_at,
+        new_last_used_at=found.seen.new_at,
+        old_calls_1h=found.old_calls,
+        new_calls_1h=found.new_calls,
     )
 
 

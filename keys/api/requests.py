@@ -12,7 +12,7 @@ from keys.api.times import Time
 from keys.policy.expiry import MAX_DAYS
 from keys.policy.networks import MAX_NETWORKS
 from keys.reported import Used
-from keys.rotation import MAX_GRACE_SECONDS
+from keys.rotation import MAX_GRACE_SECONDS, MAX_QUIET_SECONDS, MAX_TARGETS
 from keys.scopes import MAX_QUERY, MAX_SCOPES
 from orgs.terms import MAX_REQUESTS, MAX_WINDOW_SECONDS
 
@@ -38,6 +38,18 @@ KindName = Literal["ingestion", "control_plane", "service"]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Id = Annotated[str, Field(max_length=MAX_ID, pattern=_NO_NUL)]
 Slug = Annotated[str, Field(max_length=MAX_SLUG, pattern=_NO_NUL)]
+
+
+def _at_most(limit: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text.encode()) > limit:
+            raise ValueError(f"At most {limit} bytes.")
+        return text
+
+    return AfterValidator(check)
+
+
+Bytes64 = Annotated[str, Field(max_length=64, pattern=_NO_NUL), _at_most(64)]
 
 
 class Strict(BaseModel):
@@ -186,7 +198,7 @@ class RotationRequest(Strict):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"mode": "grace", "grace_seconds": 3600}]})
 
-    mode: Literal["grace", "immediate"] = "grace"
+    mode: Literal["grace", "staged", "immediate"] = "grace"
     version: int | None = Field(
         default=None,
         ge=1,
@@ -195,6 +207,22 @@ class RotationRequest(Strict):
     )
     grace_seconds: int | None = Field(
         default=None, ge=1, le=MAX_GRACE_SECONDS, description="With `grace` alone; 86,400 unless told."
+    )
+    targets: list[Bytes64] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_TARGETS,
+        description="With `staged` alone, and there needed: the regions that must move.",
+    )
+    quiet_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_QUIET_SECONDS,
+        description="With `staged` alone: for how long the old secret must not be used; 600 unless told.",
+    )
+    deadline: Time | None = Field(
+        default=None,
+        description="With `staged` alone: overdue from then on; at most 30 days ahead, 7 unless told.",
     )
 
 
@@ -208,15 +236,6 @@ class SelfRotationRequest(RotationRequest):
     )
 
 
-def _at_most(limit: int) -> AfterValidator:
-    def check(text: str) -> str:
-        if len(text.encode()) > limit:
-            raise ValueError(f"At most {limit} bytes.")
-        return text
-
-    return AfterValidator(check)
-
-
 def _address(text: str) -> str:
     try:
         address = None if "%" in text else ip_address(text)
@@ -227,7 +246,6 @@ def _address(text: str) -> str:
     return str(address)
 
 
-Bytes64 = Annotated[str, Field(max_length=64, pattern=_NO_NUL), _at_most(64)]
 Bytes128 = Annotated[str, Field(max_length=128, pattern=_NO_NUL), _at_most(128)]
 Bytes256 = Annotated[str, Field(max_length=256, pattern=_NO_NUL), _at_most(256)]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]

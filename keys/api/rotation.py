@@ -63,6 +63,9 @@ def _rotate(request: ApiRequest, key_id: str, asked: RotationRequest) -> HttpRes
             mode=Mode(asked.mode),
             grace_seconds=asked.grace_seconds,
             version=asked.version,
+            targets=asked.targets or (),
+            quiet_seconds=asked.quiet_seconds,
+            deadline=asked.deadline,
         )
         now = clock.now()
         return HTTPStatus.CREATED, RotatedOut(

@@ -76,6 +76,11 @@ class PolicyForm(forms.Form):
         max_value=365,
         help_text="Until then, a key that may rotate itself can go on alone.",
     )
+    staged_cut_off_at_deadline = forms.BooleanField(
+        label="A staged rotation cuts the old secret off at its deadline",
+        required=False,
+        help_text="Else what has not moved by then is reported as overdue, and nothing is cut off.",
+    )
     leaver_action = forms.ChoiceField(
         label="When a member leaves", choices=LeaverAction.choices, widget=forms.RadioSelect
     )

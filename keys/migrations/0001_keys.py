@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import keys.models.key
-import keys.models.secret
+import keys.models.rotation
 
 
 class Migration(migrations.Migration):
@@ -503,7 +503,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.CharField(
-                        default=keys.models.secret.new_rotation_id,
+                        default=keys.models.rotation.new_rotation_id,
                         editable=False,
                         max_length=32,
                         primary_key=True,

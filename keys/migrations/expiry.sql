@@ -57,7 +57,7 @@ BEGIN
     IF NEW.sealed_to <> OLD.sealed_to OR NEW.sealed_secret IS NOT NULL AND NEW.sealed_secret IS DISTINCT FROM OLD.sealed_secret THEN
         RAISE EXCEPTION 'a sealed secret only goes' USING ERRCODE = 'check_violation';
     END IF;
-    IF NEW.superseded_at IS NOT NULL THEN
+    IF coalesce(NEW.completed_at, NEW.cancelled_at, NEW.superseded_at) IS NOT NULL THEN
         NEW.sealed_secret := NULL;
     END IF;
     RETURN NEW;

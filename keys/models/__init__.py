@@ -10,7 +10,8 @@ from keys.models.network import KeyNetwork
 from keys.models.notice import KeyDue, Notice
 from keys.models.policy import KeyPolicy
 from keys.models.recipient import Recipient
-from keys.models.secret import KeySecret, Rotation
+from keys.models.rotation import Rotation, RotationSeen, RotationTarget, RotationUse
+from keys.models.secret import KeySecret
 from keys.models.tier import Tier
 from keys.models.usage import Call, Grain, ScopeUse, UnknownCalls, Usage
 from keys.models.use import KeyUse, OrganizationSpend, SecretUse
@@ -41,6 +42,9 @@ __all__ = [
     "OwnerType",
     "Recipient",
     "Rotation",
+    "RotationSeen",
+    "RotationTarget",
+    "RotationUse",
     "Scope",
     "ScopeUse",
     "SecretUse",

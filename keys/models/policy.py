@@ -46,6 +46,7 @@ class KeyPolicy(models.Model):
     notice_days = ArrayField(models.PositiveSmallIntegerField(), default=default_notice_days)
     auto_grace_seconds = models.PositiveIntegerField(default=DEFAULT_GRACE_SECONDS)
     self_rotation_max_days = models.PositiveSmallIntegerField(default=365)
+    staged_cut_off_at_deadline = models.BooleanField(default=False)
     leaver_action = models.CharField(max_length=16, choices=LeaverAction, default=LeaverAction.DISABLE)
     leaver_grace_seconds = models.PositiveIntegerField(default=DEFAULT_LEAVER_GRACE_SECONDS)
     leaver_team = models.CharField(max_length=100, blank=True)

@@ -4,6 +4,7 @@ from keys.services.breakglass import Broken, break_glass, refuse_break_glass
 from keys.services.bulk import Outcome, change_many
 from keys.services.changes import Changes, change_key, disable_key, enable_key
 from keys.services.creation import Created, Draft, Owner, create_key
+from keys.services.ending import cancel_rotation, complete_rotation
 from keys.services.expiry import tell_of_expiry
 from keys.services.exporting import export_keys
 from keys.services.leaks import Reported, burn_secret, report_leak
@@ -30,11 +31,13 @@ __all__ = [
     "TierDraft",
     "break_glass",
     "burn_secret",
+    "cancel_rotation",
     "change_key",
     "change_many",
     "change_policy",
     "change_scope",
     "change_tier",
+    "complete_rotation",
     "create_key",
     "create_scope",
     "create_tier",

@@ -38,6 +38,7 @@ class PolicyChange:
     notice_days: list[int]
     auto_grace_seconds: int
     self_rotation_max_days: int
+    staged_cut_off_at_deadline: bool
     leaver_action: str
     leaver_grace_seconds: int
     leaver_team: str

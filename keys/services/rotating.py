@@ -1,10 +1,12 @@
 """Rotating a key: one guarded statement decides who is the successor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, Final
 
 from django.conf import settings
-from django.db.models import F, Q
+from django.db.models import Q
 
 from audit import ledger
 from audit.acts import Act
@@ -12,11 +14,12 @@ from keys import catalogue, clock, rotation
 from keys import secret as secrets
 from keys.callers import Caller
 from keys.errors import ExceedsGrant, VersionConflict
-from keys.models import ApiKey, KeySecret, Rotation
+from keys.models import ApiKey, KeySecret, Rotation, RotationTarget
 from keys.policy import Bounds, allowance, grant_networks, refuse_excess
 from keys.secret import Kind, Mode
 from keys.services.common import check_reach, facts, policy_of, rule_for, terms_of
 from keys.services.creation import insert_secret
+from keys.services.ending import locked_key, record_ends
 from keys.verdict import is_disabled
 
 
@@ -36,47 +39,64 @@ def rotate_key(
     mode: rotation.Mode = rotation.Mode.GRACE,
     grace_seconds: int | None = None,
     version: int | None = None,
+    targets: Sequence[str] = (),
+    quiet_seconds: int | None = None,
+    deadline: datetime | None = None,
 ) -> Rotated:
     """Give a key a new secret; what becomes of the old one is `mode`'s (spec KEYS §5).
 
-    Writes the new version, the rotation, the older versions' `accepted_until`, and the entry `rotation.started` (and
-    `rotation.superseded` of the one that an immediate rotation ends). Of any number of concurrent calls exactly one
-    succeeds: the version that was read at the start guards.
+    Writes the new version, the rotation with its targets, the older versions' `accepted_until`, and the entry
+    `rotation.started` (and `rotation.superseded` of the one that an immediate rotation ends). Of any number of
+    concurrent calls exactly one succeeds: the version that was read at the start guards.
 
     Args:
         key: with its project and environment; the caller's access to it was checked (404).
-        mode, grace_seconds, version: see `keys.rotation.plan`.
+        mode, grace_seconds, targets, quiet_seconds, deadline: see `keys.rotation.Wish`.
+        version: the newest that the caller knows; None for the given key's.
 
     Raises:
         ExceedsGrant: another's key that holds more than the caller.
         StateForbids, SelfRotationRefused, Invalid, RotationRunning: see `keys.rotation.plan`.
         VersionConflict: another rotation was faster, or the caller knew another version.
     """
+    wish = rotation.Wish(
+        mode=mode,
+        grace_seconds=grace_seconds,
+        targets=targets,
+        quiet_seconds=quiet_seconds,
+        deadline=deadline,
+    )
     check_reach(actor, key)
     with ledger.recording(key.organization_id, actor) as entry:
+        locked = locked_key(key.pk)
         now = clock.now()
-        itself = _itself(key, actor)
+        itself = _itself(locked, actor)
         if itself is None:
-            _refuse_excess(key, actor)
-        running = _running(key, now)
+            _refuse_excess(locked, actor)
+        record_ends(locked, now)
+        running = Rotation.objects.running(now).filter(key=locked).first()
         plan = rotation.plan(
-            _standing(key, running, now),
-            mode=mode,
-            grace_seconds=grace_seconds,
-            version=version,
+            _standing(locked, running, now),
+            wish,
+            version=key.newest_version if version is None else version,
             itself=itself,
             now=now,
         )
-        text = secrets.generate(settings.KEY_BRAND, Kind(key.kind), Mode(key.environment.mode))
-        _succeed(key, plan, secrets.hint(text), actor, now)
-        insert_secret(key, version=plan.new_version, text=text, now=now)
-        _retire(key, plan, now)
+        text = secrets.generate(settings.KEY_BRAND, Kind(locked.kind), Mode(locked.environment.mode))
+        _succeed(locked, plan, secrets.hint(text), actor, now)
+        insert_secret(locked, version=plan.new_version, text=text, now=now)
         if running is not None and plan.supersedes:
-            Rotation.objects.filter(pk=running.pk).update(superseded_at=now)
+            _supersede(running, now)
             entry(Act.ROTATION_SUPERSEDED, target=key.id, data=facts(key, rotation=running.id))
-        started = _record(key, plan, actor, now)
-        entry(Act.ROTATION_STARTED, target=key.id, data=facts(key, **_described(started)))
+        _retire(locked, plan, now)
+        started = _record(locked, plan, actor, now)
+        entry(Act.ROTATION_STARTED, target=key.id, data=facts(key, **_described(started, plan)))
+    for name in _CHANGED:
+        setattr(key, name, getattr(locked, name))
     return Rotated(started, key, text)
+
+
+_CHANGED: Final = ("newest_version", "hint", "expires_at", "person_touched_at", "updated_at")
 
 
 def _itself(key: ApiKey, actor: Caller) -> rotation.Itself | None:
@@ -113,57 +133,60 @@ def _refuse_limit(bounds: Bounds, key: ApiKey) -> None:
         raise ExceedsGrant("This key has a higher rate limit than you have yourself.", field="rate_limit")
 
 
-def _running(key: ApiKey, now: datetime) -> Rotation | None:
-    return Rotation.objects.filter(key=key, superseded_at__isnull=True, grace_ends_at__gt=now).first()
-
-
 def _standing(key: ApiKey, running: Rotation | None, now: datetime) -> rotation.Standing:
+    policy = policy_of(key.organization_id)
     return rotation.Standing(
-        secrets=[
-            rotation.Secret(
-                version=s.version,
-                created_at=s.created_at,
-                expires_at=s.expires_at,
-                accepted_until=s.accepted_until,
-            )
-            for s in KeySecret.objects.filter(key=key)
-        ],
+        secrets=[one.as_rule for one in KeySecret.objects.filter(key=key)],
         newest_version=key.newest_version,
         is_revoked=key.revoked_at is not None,
         is_disabled=is_disabled(without_end=key.is_disabled, until=key.disabled_until, now=now),
         running_id=running.id if running else None,
         interval_days=key.rotation_interval_days,
-        rule=rule_for(policy_of(key.organization_id), Kind(key.kind)),
+        rule=rule_for(policy, Kind(key.kind)),
+        is_cut_off=policy.staged_cut_off_at_deadline,
     )
 
 
 def _succeed(key: ApiKey, plan: rotation.Plan, hint: str, actor: Caller, now: datetime) -> None:
     """Make the new version the newest, where the old one still is and the key may still be rotated."""
-    changes = {"newest_version": F("newest_version") + 1, "hint": hint, "expires_at": plan.new_expires_at}
+    changes: dict[str, Any] = {
+        "newest_version": plan.new_version,
+        "hint": hint,
+        "expires_at": plan.new_expires_at,
+        "updated_at": now,
+    }
     if actor.is_person:
         changes["person_touched_at"] = now
     changed = (
         ApiKey.objects.filter(pk=key.pk, newest_version=plan.old_version, is_disabled=False)
         .not_ended(now)
         .filter(Q(disabled_until__isnull=True) | Q(disabled_until__lte=now))
-        .update(**changes, updated_at=now)
+        .update(**changes)
     )
     if not changed:
         raise VersionConflict
-    key.newest_version, key.hint, key.expires_at = plan.new_version, hint, plan.new_expires_at
-    key.updated_at = now
+    for name, value in changes.items():
+        setattr(key, name, value)
+
+
+def _supersede(running: Rotation, now: datetime) -> None:
+    if not Rotation.objects.not_ended().filter(pk=running.pk).update(superseded_at=now):
+        raise VersionConflict
 
 
 def _retire(key: ApiKey, plan: rotation.Plan, now: datetime) -> None:
-    """Set until when the old secret is accepted; every earlier one is refused from now on."""
-    KeySecret.objects.filter(key=key, version=plan.old_version).update(accepted_until=plan.old_accepted_until)
-    KeySecret.objects.filter(key=key, version__lt=plan.old_version, accepted_until__gt=now).update(
-        accepted_until=now
-    )
+    """Set until when the old secret is accepted; every other one is refused from now on."""
+    earlier = KeySecret.objects.filter(key=key)
+    earlier.filter(version=plan.old_version).update(accepted_until=plan.old_accepted_until)
+    others = earlier.exclude(version__in=[plan.old_version, plan.new_version])
+    others.filter(accepted_until__gt=now).update(accepted_until=now)
 
 
 def _record(key: ApiKey, plan: rotation.Plan, actor: Caller, now: datetime) -> Rotation:
-    return Rotation.objects.create(
+    """Write the rotation and its targets; an immediate one is completed as it begins."""
+    is_immediate = plan.mode is rotation.Mode.IMMEDIATE
+    stages = plan.stages
+    started = Rotation.objects.create(
         key=key,
         organization_id=key.organization_id,
         mode=plan.mode,
@@ -172,14 +195,32 @@ def _record(key: ApiKey, plan: rotation.Plan, actor: Caller, now: datetime) -> R
         started_at=now,
         started_by=actor.id,
         grace_ends_at=plan.old_accepted_until,
+        quiet_seconds=stages.quiet_seconds if stages else None,
+        deadline=stages.deadline if stages else None,
+        completed_at=now if is_immediate else None,
+        completed_by=actor.id if is_immediate else "",
     )
+    RotationTarget.objects.bulk_create(
+        RotationTarget(rotation=started, name=name, organization_id=key.organization_id, position=position)
+        for position, name in enumerate(stages.targets if stages else ())
+    )
+    return started
 
 
-def _described(started: Rotation) -> dict[str, object]:
-    return {
+def _described(started: Rotation, plan: rotation.Plan) -> dict[str, object]:
+    """Return the facts of a rotation's beginning."""
+    found: dict[str, object] = {
         "rotation": started.id,
         "mode": started.mode,
         "old_version": started.old_version,
         "new_version": started.new_version,
-        "old_accepted_until": started.grace_ends_at,
     }
+    if started.stops_at is not None:
+        found["old_accepted_until"] = started.stops_at
+    if plan.stages is not None:
+        found |= {
+            "targets": list(plan.stages.targets),
+            "quiet_seconds": plan.stages.quiet_seconds,
+            "deadline": plan.stages.deadline,
+        }
+    return found

@@ -120,7 +120,7 @@ class TestRotate:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("mode", "staged"),
+            ("mode", "later"),
             ("mode", None),
             ("mode", 1),
             ("version", 0),
@@ -132,7 +132,8 @@ class TestRotate:
             ("grace_seconds", 1.5),
             ("targets", ["eu"]),
             ("quiet_seconds", 600),
-            ("deadline", None),
+            ("deadline", "2100-01-01T00:00:00Z"),
+            ("deadline", "tomorrow"),
             ("key_id", "key_x"),
         ],
     )
@@ -238,6 +239,6 @@ class TestItself:
         answer = api.post("/keys/rotate", {"key_id": made.key.id})
         assert answer.json()["key"]["id"] == made.key.id
 
-    @pytest.mark.parametrize("body", [{"key_id": 7}, {"key_id": "x" * 33}, {"mode": "staged"}, {"id": "x"}])
+    @pytest.mark.parametrize("body", [{"key_id": 7}, {"key_id": "x" * 33}, {"mode": "later"}, {"id": "x"}])
     def test_what_is_refused(self, api, body):
         assert where(is_problem(api.post("/keys/rotate", body), 422, "invalid_value")) == list(body)

@@ -18,7 +18,7 @@ from audit.models import Entry
 from keys import callers, networks, secret
 from keys import services as key_services
 from keys.listing import Filters
-from keys.models import ApiKey, Scope, Tier
+from keys.models import ApiKey, Rotation, Scope, Tier
 from keys.possession import Held
 from keys.services import Changes
 from orgs import ids
@@ -42,6 +42,7 @@ POLICY |= {
     "leaver_action": "disable",
     "leaver_team": "",
     "leak_action": "revoke",
+    "staged_cut_off_at_deadline": True,
 }
 
 
@@ -94,6 +95,11 @@ class World:
     @property
     def held(self) -> Held:
         return Held(organization_id=self.cast.acme.id, key_id=self.key.id, version=1)
+
+    @cached_property
+    def rotation(self) -> Rotation:
+        with tenancy.within(self.cast.acme.id):
+            return key_services.rotate_key(self.key, actor=self.caller).rotation
 
     @cached_property
     def scope(self) -> Scope:
@@ -258,6 +264,8 @@ KEYS = {
     "change_tier": lambda w: partial(
         key_services.change_tier, w.tier, w.tier_draft(6), actor=builders.OPERATOR
     ),
+    "cancel_rotation": lambda w: partial(key_services.cancel_rotation, w.rotation, actor=w.caller),
+    "complete_rotation": lambda w: partial(key_services.complete_rotation, w.rotation, actor=w.caller),
     "create_key": lambda w: partial(key_services.create_key, w.draft, actor=w.caller),
     "create_scope": lambda w: partial(
         key_services.create_scope, w.scope_name(), w.scope_draft(), actor=builders.OPERATOR
@@ -354,6 +362,7 @@ def _rows() -> list[object]:
         "apikey",
         "keysecret",
         "rotation",
+        "rotationtarget",
         "keypolicy",
         "scope",
         "term",

@@ -95,8 +95,8 @@ NARROWS = {
 HARMLESS = {
     "keys_apikey": {
         "id", "name", "description", "owner_team", "tags", "rotation_interval_days", "may_rotate_itself", "hint",
-        "auto_rotate", "revoked_by", "revocation_reason", "revocation_note", "ended_at", "created_at", "created_by", "updated_at",
-        "person_touched_at",
+        "auto_rotate", "revoked_by", "revocation_reason", "revocation_note", "ended_at", "created_at", "created_by",
+        "updated_at", "person_touched_at",
     },
     "keys_keysecret": {"pepper_version", "hint", "created_at"},
     "keys_scope": {"description", "kinds", "is_deprecated", "is_builtin", "created_at"},

@@ -6,9 +6,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keys import rotation
-from keys.errors import Invalid, RotationRunning, SelfRotationRefused, StateForbids, VersionConflict
+from keys.errors import (
+    Invalid,
+    RotationEnded,
+    RotationRunning,
+    SelfRotationRefused,
+    StateForbids,
+    VersionConflict,
+)
 from keys.policy import DEFAULTS, ExpiryRule
-from keys.rotation import Course, Itself, Mode, Secret, Standing, State
+from keys.rotation import (
+    NO_END,
+    Course,
+    Itself,
+    Mode,
+    Secret,
+    Seen,
+    Standing,
+    State,
+    TargetState,
+    Watch,
+    Wish,
+)
 from keys.secret import Kind
 
 bounded = settings(max_examples=25, deadline=None, database=None)
@@ -42,10 +61,15 @@ def itself(**changes):
     return replace(Itself(version=1, may=True, person_touched_at=NOW - 30 * DAY), **changes)
 
 
-def plan(standing=None, mode=Mode.GRACE, grace_seconds=None, version=None, itself=None, now=NOW):
-    return rotation.plan(
-        standing or key(), mode=mode, grace_seconds=grace_seconds, version=version, itself=itself, now=now
-    )
+def plan(standing=None, mode=Mode.GRACE, grace_seconds=None, version=None, itself=None, now=NOW, **more):
+    if mode is Mode.STAGED:
+        more.setdefault("targets", ["eu"])
+    wish = Wish(mode=mode, grace_seconds=grace_seconds, **more)
+    return rotation.plan(standing or key(), wish, version=version, itself=itself, now=now)
+
+
+def staged(standing=None, **more):
+    return plan(standing, Mode.STAGED, **more)
 
 
 class TestAccepted:
@@ -121,6 +145,189 @@ class TestImmediate:
         with pytest.raises(Invalid) as caught:
             plan(mode=Mode.IMMEDIATE, grace_seconds=60)
         assert caught.value.field == "grace_seconds"
+
+
+class TestStaged:
+    def test_the_old_one_has_no_end_but_its_own(self):
+        made = staged()
+        assert made.old_accepted_until == NOW + 60 * DAY
+        assert staged(key(secret(expires_at=None))).old_accepted_until == NO_END
+        assert (made.stages.targets, made.stages.quiet_seconds) == (("eu",), 600)
+        assert made.stages.deadline == NOW + 7 * DAY
+
+    def test_it_is_cut_off_at_the_deadline_where_the_policy_says_so(self):
+        deadline = NOW + DAY
+        assert staged(key(is_cut_off=True), deadline=deadline).old_accepted_until == deadline
+        soon = key(secret(expires_at=NOW + TICK), is_cut_off=True)
+        assert staged(soon, deadline=deadline).old_accepted_until == NOW + TICK
+        assert plan(key(is_cut_off=True)).old_accepted_until == NOW + DAY
+
+    @pytest.mark.parametrize("deadline", [NOW + TICK, NOW + 30 * DAY])
+    @pytest.mark.parametrize("quiet", [1, 86_400])
+    def test_bounds(self, deadline, quiet):
+        made = staged(deadline=deadline, quiet_seconds=quiet).stages
+        assert (made.deadline, made.quiet_seconds) == (deadline, quiet)
+
+    @pytest.mark.parametrize(
+        ("wrong", "field"),
+        [
+            ({"targets": []}, "targets"),
+            ({"targets": [str(number) for number in range(65)]}, "targets"),
+            ({"targets": ["eu", ""]}, "targets[1]"),
+            ({"targets": ["é" * 33]}, "targets[0]"),
+            ({"targets": ["eu", "us", "eu"]}, "targets[2]"),
+            ({"targets": [" eu"]}, "targets[0]"),
+            ({"targets": ["e\nu"]}, "targets[0]"),
+            ({"targets": ["e\x00u"]}, "targets[0]"),
+            ({"targets": ["\ud800"]}, "targets[0]"),
+            ({"targets": ["ks_cp_live_" + "A" * 49]}, "targets[0]"),
+            ({"quiet_seconds": 0}, "quiet_seconds"),
+            ({"quiet_seconds": 86_401}, "quiet_seconds"),
+            ({"deadline": NOW}, "deadline"),
+            ({"deadline": NOW + 30 * DAY + TICK}, "deadline"),
+            ({"grace_seconds": 60}, "grace_seconds"),
+        ],
+    )
+    def test_out_of_bounds(self, wrong, field):
+        with pytest.raises(Invalid) as caught:
+            staged(**wrong)
+        assert caught.value.field == field
+
+    def test_64_targets_of_64_bytes(self):
+        names = [f"{number:02}" + "é" * 31 for number in range(64)]
+        assert staged(targets=names).stages.targets == tuple(names)
+
+    @pytest.mark.parametrize("mode", [Mode.GRACE, Mode.IMMEDIATE])
+    @pytest.mark.parametrize(
+        ("name", "value"), [("targets", ["eu"]), ("quiet_seconds", 600), ("deadline", NOW + DAY)]
+    )
+    def test_the_others_have_nothing_of_it(self, mode, name, value):
+        with pytest.raises(Invalid) as caught:
+            plan(mode=mode, **{name: value})
+        assert caught.value.field == name
+
+    def test_one_at_a_time(self):
+        with pytest.raises(RotationRunning):
+            staged(key(running_id="rot_1"))
+
+    def test_by_the_key_itself(self):
+        assert staged(itself=itself()).mode is Mode.STAGED
+
+
+class TestOverdue:
+    @pytest.mark.parametrize(
+        ("course", "deadline", "expected"),
+        [
+            (Course(ends_at=NO_END), NOW, True),
+            (Course(ends_at=NO_END), NOW + TICK, False),
+            (Course(ends_at=NO_END), None, False),
+            (Course(ends_at=NOW), NOW, False),
+            (Course(ends_at=NO_END, completed_at=NOW), NOW - DAY, False),
+        ],
+    )
+    def test_only_what_runs(self, course, deadline, expected):
+        assert rotation.is_overdue(course, deadline, NOW) is expected
+
+
+QUIET = timedelta(seconds=600)
+WATCH = Watch(since=NOW - DAY, quiet_seconds=600)
+
+
+class TestTargets:
+    @pytest.mark.parametrize(
+        ("seen", "expected"),
+        [
+            (Seen(old_at=None, new_at=None), TargetState.WAITING),
+            (Seen(old_at=NOW, new_at=None), TargetState.WAITING),
+            (Seen(old_at=NOW - DAY, new_at=None), TargetState.WAITING),
+            (Seen(old_at=NOW, new_at=NOW), TargetState.MOVING),
+            (Seen(old_at=NOW - QUIET + TICK, new_at=NOW), TargetState.MOVING),
+            (Seen(old_at=NOW - QUIET, new_at=NOW), TargetState.MOVED),
+            (Seen(old_at=None, new_at=NOW), TargetState.MOVED),
+            (Seen(old_at=NOW + DAY, new_at=NOW), TargetState.MOVING),
+        ],
+    )
+    def test_state(self, seen, expected):
+        assert WATCH.state(seen, NOW) is expected
+
+    def test_silence_counts_from_the_start(self):
+        """A secret that was idle before must not end a rotation that has just begun."""
+        fresh = Watch(since=NOW - QUIET + TICK, quiet_seconds=600)
+        assert fresh.state(Seen(old_at=NOW - DAY, new_at=NOW), NOW) is TargetState.MOVING
+        assert not fresh.is_complete([Seen(old_at=None, new_at=NOW)], None, NOW)
+
+    def test_complete(self):
+        moved, moving = Seen(old_at=None, new_at=NOW), Seen(old_at=NOW, new_at=NOW)
+        assert WATCH.is_complete([moved, moved], NOW - QUIET, NOW)
+        assert WATCH.is_complete([moved], None, NOW)
+        assert not WATCH.is_complete([moved, moving], NOW - QUIET, NOW)
+        assert not WATCH.is_complete([moved], NOW - QUIET + TICK, NOW)
+        assert not WATCH.is_complete([], None, NOW)
+
+    @bounded
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["eu", "us", ""]),
+                st.booleans(),
+                st.timedeltas(timedelta(), timedelta(hours=2)),
+            ),
+            max_size=12,
+        ),
+        st.integers(1, 7_200),
+    )
+    def test_never_while_anybody_still_calls(self, uses, quiet):
+        """Play calls one after the other; whenever it would complete, the old secret was silent for long enough."""
+        now, old, places = NOW, None, {name: Seen(old_at=None, new_at=None) for name in ("eu", "us")}
+        watch = Watch(since=NOW, quiet_seconds=quiet)
+        for name, is_new, pause in uses:
+            now += pause
+            if watch.is_complete(places.values(), old, now):
+                assert all(seen.new_at is not None for seen in places.values())
+                assert now - (old or NOW) >= timedelta(seconds=quiet)
+            if not is_new:
+                old = now
+            if name in places:
+                places[name] = replace(places[name], **{"new_at" if is_new else "old_at": now})
+            assert is_new or not watch.is_complete(places.values(), old, now)
+
+
+class TestCancelling:
+    RUNNING = Course(ends_at=NOW + DAY)
+
+    def expiry(self, old, new, course=RUNNING):
+        return rotation.restored_expiry(course, secret(expires_at=old), secret(2, expires_at=new), NOW)
+
+    @pytest.mark.parametrize(
+        ("old", "new", "expected"),
+        [
+            (NOW + DAY, NOW + 9 * DAY, NOW + DAY),
+            (NOW + 9 * DAY, NOW + DAY, NOW + DAY),
+            (None, NOW + DAY, NOW + DAY),
+            (NOW + DAY, None, NOW + DAY),
+            (None, None, None),
+        ],
+    )
+    def test_never_gives_more_time(self, old, new, expected):
+        assert self.expiry(old, new) == expected
+
+    def test_not_where_nothing_is_left(self):
+        for old, new in ((NOW, None), (NOW + DAY, NOW)):
+            with pytest.raises(StateForbids):
+                self.expiry(old, new)
+
+    @pytest.mark.parametrize(
+        "course",
+        [
+            Course(ends_at=NOW),
+            Course(ends_at=NO_END, completed_at=NOW),
+            Course(ends_at=NO_END, cancelled_at=NOW),
+            Course(ends_at=NO_END, superseded_at=NOW),
+        ],
+    )
+    def test_not_once_it_has_ended(self, course):
+        with pytest.raises(RotationEnded):
+            self.expiry(None, None, course)
 
 
 class TestState409:
@@ -251,7 +458,7 @@ class TestHistory:
 
             accepted = [v for v, one in secrets.items() if rotation.is_accepted(one, made.new_version, now)]
             assert accepted in ([made.new_version], [made.old_version, made.new_version])
-            assert accepted == [made.new_version] or mode is Mode.GRACE
+            assert accepted == [made.new_version] or mode is not Mode.IMMEDIATE
             old = secrets[made.old_version]
             assert now <= old.accepted_until <= old.expires_at
             assert now < made.new_expires_at <= now + 365 * DAY
