@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from keys.forms.listing import ANY, EXPIRIES, IDLENESS, STATUSES, Listing
+from keys.forms.listing import ANY, EXPIRIES, HEALTH, IDLENESS, STATUSES, Listing
 from keys.words import KIND_NAMES
 from orgs.models import Environment, Project, User
 
@@ -19,6 +19,7 @@ LABELS: Final = {
     "tags": "Tag",
     "expires": "Expires",
     "unused": "Unused",
+    "health": "Health",
 }
 # More than this and the environments get a menu of their own instead of a segment each.
 MOST_SEGMENTS: Final = 5
@@ -172,6 +173,7 @@ class Bar:
         yield self._menu("tags", [], ask="Tag, as name=value", parameter="tag")
         yield self._menu("expires", list(EXPIRIES.items()))
         yield self._menu("unused", list(IDLENESS.items()))
+        yield self._menu("health", list(HEALTH.items()))
 
     def _menu(
         self, name: str, choices: Sequence[tuple[str, str]], *, ask: str = "", parameter: str = ""
@@ -246,5 +248,6 @@ def _words(name: str, value: str, choices: Choices) -> str:
         "tags": {value: value.replace(":", "=", 1)},
         "expires": {key: words.lower() for key, words in EXPIRIES.items()},
         "unused": {key: words.lower() for key, words in IDLENESS.items()},
+        "health": {key: words.lower() for key, words in HEALTH.items()},
     }
     return named.get(name, {}).get(value, value)

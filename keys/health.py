@@ -1,11 +1,12 @@
 """What about a key deserves a look, by its own facts, its calls as they were counted, and the time. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from keys.models.finding import Finding
 from keys.usage.answers import Health
 from keys.verdict import expires_soon
 
@@ -13,6 +14,13 @@ IDLE_AFTER: Final = timedelta(days=90)
 # So many refused calls in 30 days, and at least so large a share of all, are many.
 MANY_REFUSED: Final = 20
 LARGE_SHARE: Final = 0.1
+# From more networks (/24, /56) than these in 30 days: many places hold the secret, and one that is stolen stays unseen.
+MANY_NETWORKS: Final = 10
+# A key without a call is no finding in its first days: somebody is about to use it.
+NEW_FOR: Final = timedelta(days=7)
+# Filters that an index answers, beside `Finding`.
+NEVER_USED: Final = "never_used"
+NO_EXPIRY: Final = "no_expiry"
 NOTHING: Final = Health(calls=0, refused=0, regions=0, networks=0, unused_scopes=())
 
 
@@ -61,6 +69,28 @@ def badges(
         Badge.NO_EXPIRY: expires_at is None,
     }
     return tuple(badge for badge, is_so in marks.items() if is_so)
+
+
+def findings(
+    badges_of: Collection[Badge], *, networks: int, has_owner: bool, is_within_plan: bool
+) -> frozenset[Finding]:
+    """Return what of a running key is kept for the hygiene page and for filters, because no index answers it.
+
+    Args:
+        badges_of: the key's, by which three are decided.
+        networks: from how many its valid calls of 30 days came.
+        has_owner: whether a team's name or a present member stands for it.
+        is_within_plan: whether its own limit or tier is no more than its organization's plan gives today.
+    """
+    found = {
+        Finding.MANY_REFUSED: Badge.MANY_REFUSALS in badges_of,
+        Finding.REGIONS: Badge.SHARED in badges_of,
+        Finding.UNUSED_SCOPES: Badge.UNUSED_SCOPES in badges_of,
+        Finding.NETWORKS: networks > MANY_NETWORKS,
+        Finding.NO_OWNER: not has_owner,
+        Finding.ABOVE_PLAN: not is_within_plan,
+    }
+    return frozenset(finding for finding, is_so in found.items() if is_so)
 
 
 def mark(badge: Badge, counts: Health, idle: timedelta) -> Mark:

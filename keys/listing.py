@@ -13,12 +13,13 @@ from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.db.models import Exists, Expression, F, OrderBy, OuterRef, Q
+from django.db.models import Exists, Expression, F, OrderBy, OuterRef, Q, QuerySet
 from django.db.models.fields.tuple_lookups import Tuple, TupleGreaterThan, TupleLessThan
 from django.db.models.lookups import Exact, GreaterThan, LessThan
 
+from keys import health
 from keys.errors import Invalid
-from keys.models import ApiKey, ApiKeyQuerySet, KeySecret
+from keys.models import ApiKey, ApiKeyQuerySet, KeyFinding, KeySecret
 from keys.models.key import KeyTerm
 from keys.models.use import NEVER, last_used
 from keys.policy.fields import MAX_NAME
@@ -56,6 +57,7 @@ class Filters:
         expires_before: keys that expire, and do so before this.
         unused_since: keys that were made before this and not used at or after it.
         created_before: keys that were made before this.
+        health: `NEVER_USED`, `NO_EXPIRY`, or one of `keys.models.Finding`, as of when the keys were last looked at.
     """
 
     organization_id: str
@@ -70,6 +72,7 @@ class Filters:
     expires_before: datetime | None = None
     unused_since: datetime | None = None
     created_before: datetime | None = None
+    health: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -101,7 +104,7 @@ def apply(queryset: ApiKeyQuerySet, filters: Filters, now: datetime) -> ApiKeyQu
     found = queryset.of(filters.organization_id)
     if has_nul(filters):
         return found.none()
-    for narrow in (_by_state, _by_place, _by_terms, _by_time):
+    for narrow in (_by_state, _by_place, _by_terms, _by_time, _by_health):
         found = narrow(found, filters, now)
     return _by_search(found, filters) if filters.search else found
 
@@ -171,12 +174,30 @@ def _by_terms(found: ApiKeyQuerySet, filters: Filters, _now: datetime) -> ApiKey
     terms = [f"tag:{name}={value}" for name, value in filters.tags]
     for term in [*terms, f"scope:{filters.scope}"] if filters.scope else terms:
         carrying = KeyTerm.objects.filter(organization_id=filters.organization_id, term=term)
-        ids = list(carrying.values_list("key_id", flat=True)[: FEW + 1])
-        if len(ids) <= FEW:
-            found = found.filter(pk__in=ids)
-        else:
-            found = found.filter(Exists(carrying.filter(key_id=OuterRef("pk"))))
+        found = _among(found, carrying)
     return found
+
+
+def _among(found: ApiKeyQuerySet, rows: QuerySet[Any]) -> ApiKeyQuerySet:
+    """Narrow to the keys that rows of another table name."""
+    ids = list(rows.values_list("key_id", flat=True)[: FEW + 1])
+    if len(ids) <= FEW:
+        return found.filter(pk__in=ids)
+    return found.filter(Exists(rows.filter(key_id=OuterRef("pk"))))
+
+
+def _by_health(found: ApiKeyQuerySet, filters: Filters, now: datetime) -> ApiKeyQuerySet:
+    match filters.health:
+        case "":
+            return found
+        case health.NEVER_USED:
+            never = found.filter(Exact(last_used("use__"), NEVER), created_at__lt=now - health.NEW_FOR)
+            return never.filter(use__organization_id=filters.organization_id)
+        case health.NO_EXPIRY:
+            return found.filter(expires_at__isnull=True)
+        case finding:
+            named = KeyFinding.objects.filter(organization_id=filters.organization_id, finding=finding)
+            return _among(found, named)
 
 
 def _by_time(found: ApiKeyQuerySet, filters: Filters, _now: datetime) -> ApiKeyQuerySet:

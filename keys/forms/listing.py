@@ -15,9 +15,10 @@ from django.core.exceptions import SuspiciousOperation
 from django.http import QueryDict
 from django.urls import reverse
 
-from keys import secret
+from keys import health, secret
 from keys.errors import Invalid
 from keys.listing import DEFAULT_SORT, MAX_CURSOR, SORTS, Filters
+from keys.models import Finding
 from keys.models.key import Status
 from keys.policy import check_tags, check_team
 from keys.scopes import validate
@@ -32,6 +33,11 @@ STATUSES: Final[Mapping[str, str]] = {
 }
 EXPIRIES: Final[Mapping[str, str]] = {"1": "Within a day", "7": "Within 7 days", "30": "Within 30 days"}
 IDLENESS: Final[Mapping[str, str]] = {"30": "For 30 days", "90": "For 90 days", "180": "For 180 days"}
+HEALTH: Final[Mapping[str, str]] = {
+    health.NEVER_USED: "Never used",
+    health.NO_EXPIRY: "No expiry",
+    **{finding.value: str(finding.label) for finding in Finding},
+}
 MAX_SEARCH: Final = 200
 MAX_TAGS: Final = 5
 
@@ -76,6 +82,7 @@ class Listing:
     tags: tuple[str, ...] = ()
     expires: str = ""
     unused: str = ""
+    health: str = ""
     q: str = ""
     sort: str = DEFAULT_SORT
     at: str = ""
@@ -181,6 +188,7 @@ class Listing:
             search=self.q,
             expires_before=at + timedelta(days=int(self.expires)) if self.expires else None,
             unused_since=at - timedelta(days=int(self.unused)) if self.unused else None,
+            health=self.health,
         )
 
 
@@ -195,6 +203,7 @@ NAMES: Final = (
     "tags",
     "expires",
     "unused",
+    "health",
 )
 
 
@@ -228,6 +237,7 @@ _CHECKS: Final[Mapping[str, Any]] = {
     "scope": lambda text: _passes(validate, text),
     "expires": EXPIRIES.__contains__,
     "unused": IDLENESS.__contains__,
+    "health": HEALTH.__contains__,
     "q": lambda text: text.isprintable() and not is_secret_like(text),
     "sort": SORTS.__contains__,
     "at": re.compile(r"[0-9TZ:.+-]{10,40}").fullmatch,
