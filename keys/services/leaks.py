@@ -13,15 +13,17 @@ from audit.actors import Actor
 from audit.acts import Act
 from audit.ledger import Recorder
 from keys import clock, rotation
-from keys.models import ApiKey, IncidentKind, KeySecret, Leak, LeakAction, LeakOutcome, LeakSource
+from keys.models import ApiKey, IncidentKind, KeySecret, Leak, LeakAction, LeakOutcome, LeakSource, Rotation
 from keys.models.key import RevocationReason
 from keys.possession import Held
 from keys.services.common import facts, policy_of
+from keys.services.ending import finish, locked_key, undo
 from keys.services.incidents import open_incident
 from keys.services.revocation import end_key
 
 MAX_URL: Final = 1_000
 CAUSE: Final = "leaked"
+BURNED: Final = "burned"
 # Everything that an address may hold as it is; what else was sent is kept percent-encoded.
 _PLAIN: Final = string.ascii_letters + string.digits + string.punctuation
 
@@ -79,7 +81,7 @@ def _report(
 ) -> Reported:
     place = hashlib.sha256(f"{source}\0{url}".encode("utf-8", "surrogatepass")).hexdigest()
     with ledger.recording(held.organization_id, actor) as entry:
-        key = _locked(held)
+        key = locked_key(held.key_id)
         now = clock.now()
         earlier = Leak.objects.filter(key=key, version=held.version, place=place).first()
         if earlier is not None:
@@ -124,12 +126,6 @@ def clean_url(url: str) -> str:
     return redaction.redact(text)[:MAX_URL].replace("…", "...")
 
 
-def _locked(held: Held) -> ApiKey:
-    """Lock the key: two reports at once, or a report and a rotation, see one after the other."""
-    keys = ApiKey.objects.of(held.organization_id).select_related("project", "environment")
-    return keys.select_for_update(of=("self",)).get(pk=held.key_id)
-
-
 def _accepted(key: ApiKey, now: datetime) -> frozenset[int]:
     """Return the versions that open the key, or would if it were enabled."""
     if key.revoked_at is not None:
@@ -164,7 +160,13 @@ def _by_policy(scene: _Scene) -> LeakOutcome:
 
 
 def _by_holder(scene: _Scene) -> LeakOutcome:
-    return _revoke(scene)
+    """Leave the key its other secret: burning the new one cancels the rotation, burning the old one completes it."""
+    running = Rotation.objects.running(scene.now).filter(key=scene.key).first()
+    if running is None or len(scene.accepted) == 1:
+        return _revoke(scene)
+    end = undo if scene.version == running.new_version else finish
+    end(scene.entry, scene.key, running, actor=scene.actor, now=scene.now, how=BURNED)
+    return LeakOutcome.RETIRED
 
 
 def _revoke(scene: _Scene) -> LeakOutcome:

@@ -8,6 +8,7 @@ from django.core.cache import cache
 
 from audit import tenancy
 from keys.models import Incident, KeyPolicy
+from keys.rotation import Mode
 from keys.services import disable_key
 from orgs import services as org_services
 from tests import builders, key_builders
@@ -113,6 +114,85 @@ class TestBurning:
         assert api.post(PATH, {"secret": api.secret}).status_code == 202
         assert api.get("/me").status_code == 401
         assert calls.Api("garbage").post(PATH, {"secret": SHAPED}).status_code == 202
+
+
+class TestWhileItIsRotated:
+    """Of two accepted secrets only the burned one goes, and the rotation with it."""
+
+    @pytest.fixture(params=["grace", "staged"])
+    def two(self, request, cast):
+        made = key_builders.create(cast.acme, cast.alice)
+        how = {"targets": ["eu-west-1"]} if request.param == "staged" else {}
+        rotated = key_builders.rotate(
+            key_builders.read(made.key.id, cast.acme), cast.acme, cast.alice, mode=Mode(request.param), **how
+        )
+        return made, rotated
+
+    def test_the_new_one_is_burned_and_the_key_goes_by_the_old_one_again(self, cast, two):
+        made, rotated = two
+        before = len(entries(cast.acme))
+        assert burn(rotated.secret).status_code == 202
+        assert (verify(rotated.secret, cast.acme), verify(made.secret, cast.acme)) == (
+            "SECRET_RETIRED",
+            "VALID",
+        )
+        assert gained(cast.acme, before) == ["rotation.cancelled", "key.leaked"]
+        key = key_builders.read(made.key.id, cast.acme)
+        assert (key.newest_version, key.revoked_at) == (1, None)
+        leaked = entries(cast.acme)[-1]["data"]
+        assert (leaked["version"], leaked["outcome"]) == (2, "retired")
+        assert entries(cast.acme)[-2]["data"]["how"] == "burned"
+
+    def test_the_old_one_is_burned_and_the_rotation_is_complete(self, cast, two):
+        made, rotated = two
+        before = len(entries(cast.acme))
+        burn(made.secret)
+        assert (verify(rotated.secret, cast.acme), verify(made.secret, cast.acme)) == (
+            "VALID",
+            "SECRET_RETIRED",
+        )
+        assert gained(cast.acme, before) == ["rotation.completed", "key.leaked"]
+
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_then_the_other_one_and_the_key_is_gone(self, cast, two, first):
+        secrets = [each.secret for each in two]
+        burn(secrets[first])
+        burn(secrets[1 - first])
+        assert {verify(text, cast.acme) for text in secrets} == {"REVOKED"}
+
+    def test_both_at_once_leave_nothing(self, cast, two):
+        secrets = [each.secret for each in two]
+        answers = calls.at_once(6, lambda n: burn(secrets[n % 2]))
+        assert {answer.status_code for answer in answers} == {202}
+        assert {verify(text, cast.acme) for text in secrets} == {"REVOKED"}
+
+    def test_one_that_was_retired_before_changes_nothing(self, cast):
+        made = key_builders.create(cast.acme, cast.alice)
+        rotated = key_builders.rotate(made.key, cast.acme, cast.alice, mode=Mode.IMMEDIATE)
+        before = len(entries(cast.acme))
+        burn(made.secret)
+        assert verify(rotated.secret, cast.acme) == "VALID"
+        assert gained(cast.acme, before) == ["key.leaked"]
+        assert entries(cast.acme)[-1]["data"]["outcome"] == "nothing"
+
+    def test_burning_and_rotating_at_once_leave_no_burned_secret_alive(self, cast):
+        from keys.errors import KeysError
+
+        for _ in range(3):
+            made = key_builders.create(cast.acme, cast.alice)
+
+            def act(number, made=made):
+                if number:
+                    return burn(made.secret).status_code
+                try:
+                    return key_builders.rotate(made.key, cast.acme, cast.alice, mode=Mode.GRACE).secret
+                except KeysError:
+                    return ""
+
+            rotated, *_ = calls.at_once(2, act)
+            assert verify(made.secret, cast.acme) in {"REVOKED", "SECRET_RETIRED"}
+            if rotated:
+                assert verify(rotated, cast.acme) == "VALID"
 
 
 class TestStrictness:
