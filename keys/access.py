@@ -1,15 +1,18 @@
 """The only door to a key: what a member or an API caller may see or change, else 404 for stranger and unknown alike."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404
 
 from keys import peppers, secret
 from keys.callers import Caller, Presented
 from keys.errors import Forbidden
-from keys.models import ApiKey, ApiKeyQuerySet, KeySecret, Recipient
+from keys.models import ApiKey, ApiKeyQuerySet, Approval, Execution, KeySecret, Recipient
+from keys.models.governance import ApprovalQuerySet
 from keys.models.recipient import RecipientQuerySet
 from keys.scopes import BREAK_GLASS, holds
 from orgs.members import Member
@@ -105,8 +108,7 @@ def keys_of_presented(presented: Presented, organization_id: str) -> ApiKeyQuery
     """Return the keys that a key sees over the API: its own project's and below; all, for the operator's."""
     visible = ApiKey.objects.of(organization_id)
     if not presented.is_operator:
-        below = Project.objects.of(organization_id).filter(path__startswith=presented.project.path)
-        visible = visible.in_projects([project.id for project in below])
+        visible = visible.in_projects(_below(presented, organization_id))
     return visible.select_related("project", "environment", "owner_user")
 
 
@@ -136,3 +138,70 @@ def _projects_to_break(member: Member) -> list[str] | None:
         for project in Project.objects.of(member.organization_id)
         if member.may(Permission.KEYS_BREAK_GLASS, project)
     ]
+
+
+def approvals(member: Member) -> ApprovalQuerySet:
+    """Return the approvals that a person sees: those of the keys that they see."""
+    found = Approval.objects.of(member.organization_id).whole()
+    projects = visible_projects(member)
+    return found if projects is None else found.filter(key__project_id__in=projects)
+
+
+def approval(member: Member, approval_id: str) -> Approval:
+    """Return one approval whose key a person may see; raises `Http404`."""
+    found = Approval.objects.of(member.organization_id).whole().filter(pk=approval_id).first()
+    if found is None or not member.may(Permission.KEYS_VIEW, found.key.project):
+        raise Http404
+    return found
+
+
+def executions(member: Member) -> QuerySet[Execution]:
+    """Return the executions that a person sees: those of the keys that they see."""
+    found = Execution.objects.filter(organization_id=member.organization_id)
+    projects = visible_projects(member)
+    seen = found if projects is None else found.filter(key__project_id__in=projects)
+    return seen.select_related("key__project", "key__environment", "approval")
+
+
+def execution(member: Member, execution_id: str) -> Execution:
+    """Return one execution of a key that a person may see; raises `Http404`."""
+    found = (
+        Execution.objects.filter(organization_id=member.organization_id, pk=execution_id)
+        .select_related("key__project", "key__environment", "approval")
+        .first()
+    )
+    if found is None or not member.may(Permission.KEYS_VIEW, found.key.project):
+        raise Http404
+    return found
+
+
+def keys_for_approval(member: Member, now: datetime) -> list[ApiKey]:
+    """Return the keys bound to approvals that a person may ask for, by name."""
+    bound = keys(member).filter(approval_bound=True).not_ended(now).order_by("name", "id")
+    return [key for key in bound if member.may(Permission.KEYS_CHANGE, key.project)]
+
+
+def approvals_of_presented(presented: Presented, organization_id: str) -> ApprovalQuerySet:
+    """Return the approvals that a key sees over the API: its own, and those of the keys that it sees."""
+    found = Approval.objects.of(organization_id).whole()
+    if presented.is_operator:
+        return found
+    return found.filter(key__project_id__in=_below(presented, organization_id))
+
+
+def execution_of_presented(presented: Presented, organization_id: str, execution_id: str) -> Execution:
+    """Return an execution of the very key that asks, or of one that it sees and asks approvals for; or `Http404`."""
+    found = Execution.objects.filter(organization_id=organization_id, pk=execution_id)
+    if not holds(presented.scopes, "approvals:request"):
+        found = found.filter(key_id=presented.key.id)
+    elif not presented.is_operator:
+        found = found.filter(key__project_id__in=_below(presented, organization_id))
+    seen = found.select_related("key", "approval").first()
+    if seen is None:
+        raise Http404
+    return seen
+
+
+def _below(presented: Presented, organization_id: str) -> list[str]:
+    below = Project.objects.of(organization_id).filter(path__startswith=presented.project.path)
+    return [project.id for project in below]

@@ -110,6 +110,12 @@ class RotationEnded(Conflict):
     code = "rotation_ended"
 
 
+class ExecutionConflict(Conflict):
+    """This key has recorded another execution under this id."""
+
+    code = "execution_conflict"
+
+
 class Forbidden(KeysError):
     """You may not do this."""
 
@@ -126,6 +132,18 @@ class StepUpNeeded(Forbidden):
     """Confirm your password first: it must be at most five minutes ago."""
 
     code = "step_up_required"
+
+
+class PersonRequired(Forbidden):
+    """People decide on approvals, on the portal's pages; a key can't."""
+
+    code = "person_required"
+
+
+class DecisionRefused(Forbidden):
+    """You may not decide on this approval."""
+
+    code = "decision_refused"
 
 
 class SelfRotationRefused(Forbidden):

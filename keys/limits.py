@@ -168,14 +168,15 @@ UNCOUNTED: Final = Counted(refusal=None, rate_limit=None, quota=None)
 class Meter:
     """The locked counters of a group of calls; each call is admitted or refused in its turn and counted at once.
 
-    `windows` and `tiers` by key, `organizations` by organization; `now_ms` is the database's, taken when all of them
-    were locked.
+    `windows` and `tiers` by key, `organizations` by organization; `approvals` are the uses that are spent of each;
+    `now_ms` is the database's, taken when all of them were locked.
     """
 
     now_ms: int
     windows: dict[str, Window] = field(default_factory=dict)
     tiers: dict[str, Spend] = field(default_factory=dict)
     organizations: dict[str, Spend] = field(default_factory=dict)
+    approvals: dict[str, int] = field(default_factory=dict)
     moved_keys: set[str] = field(default_factory=set)
     moved_organizations: set[str] = field(default_factory=set)
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Final
 
+from keys.governance import Approval, governed
 from keys.policy.networks import address_allowed
 from keys.rotation import is_expired, is_retired
 from keys.scopes import Has, Layers, Query, Risks, effective, holds, permits
@@ -66,6 +67,7 @@ class Record:
         ceiling: the risks of the owner's role at the key's project, empty when the owner has no role there;
             None only where no member owns the key.
         entitlements: what the organization has bought.
+        is_bound: whether the key needs an approval for whatever may do more than read.
     """
 
     organization_id: str
@@ -86,6 +88,7 @@ class Record:
     risks: Risks
     ceiling: frozenset[Risk] | None
     entitlements: Mapping[str, Entitlement] = field(default_factory=dict)
+    is_bound: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,6 +106,7 @@ class Request:
             harmless.
         ip: the client's address, or None.
         entitlement: a feature that the key's organization must have bought, or None.
+        approval: what the call's trace names, if it is an approval of this very key; None for anything else.
     """
 
     visible_organization_id: str | None
@@ -112,15 +116,20 @@ class Request:
     project_layers: Layers = ()
     ip: str | None = None
     entitlement: str | None = None
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The code; the scopes that count, when valid; those that were missing, when scopes were the fault."""
+    """The code; the scopes that count, when valid; those that were missing, when scopes were the fault.
+
+    `approval` is the one that a valid call rests on: a use of it is spent when the call is counted.
+    """
 
     code: Code
     scopes: tuple[str, ...] = ()
     missing_scopes: tuple[str, ...] = ()
+    approval: Approval | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -152,7 +161,8 @@ def decide(record: Record | None, request: Request, now: datetime) -> Verdict:
         verdict = check(record, request, now)
         if verdict is not None:
             return verdict
-    return Verdict(code=Code.VALID, scopes=_effective(record, request))
+    rests_on = request.approval if _governed(record, request) else None
+    return Verdict(code=Code.VALID, scopes=_effective(record, request), approval=rests_on)
 
 
 def is_disabled(*, without_end: bool, until: datetime | None, now: datetime) -> bool:
@@ -218,7 +228,15 @@ def _entitled(record: Record, request: Request, now: datetime) -> Verdict | None
     return None if has else _refused(Code.NOT_ENTITLED)
 
 
-# Approval, rate limit and quota follow, in this order (KEYS §7); those that count do so outside (`keys.limits`).
+def _approved(record: Record, request: Request, now: datetime) -> Verdict | None:
+    """Every scope that a query names counts, whichever of its alternatives the key would meet: nobody picks later."""
+    needed = _governed(record, request)
+    if not needed or (request.approval is not None and request.approval.permits(needed, now)):
+        return None
+    return _refused(Code.APPROVAL_REQUIRED)
+
+
+# The approval's uses, rate limit and quota follow, in this order (KEYS §7): those are counted (`keys.limits`).
 _CHECKS: Final[tuple[_Check, ...]] = (
     _known,
     _organization,
@@ -229,7 +247,15 @@ _CHECKS: Final[tuple[_Check, ...]] = (
     _carried,
     _authorized,
     _entitled,
+    _approved,
 )
+
+
+def _governed(record: Record, request: Request) -> tuple[str, ...]:
+    """Return the scopes of the call that a bound key needs an approval for."""
+    if not record.is_bound or request.query is None:
+        return ()
+    return governed(request.query.scopes, record.risks)
 
 
 def _lacking(code: Code, query: Query | None, has: Has) -> Verdict | None:

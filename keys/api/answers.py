@@ -290,6 +290,17 @@ class EntitlementOut(Answer):
     plan: PlanOut
 
 
+class UsedApprovalOut(Answer):
+    """The approval that a valid call of a bound key rests on: compare it with what you are about to do."""
+
+    id: str
+    scope: str
+    resource: str
+    parameters_digest: str
+    uses_left: int
+    valid_until: Moment
+
+
 class VerdictOut(Answer):
     """What was decided on a known key; clients must tolerate new codes."""
 
@@ -306,7 +317,7 @@ class VerdictOut(Answer):
     entitlements: dict[str, bool | int | float]
     rate_limit: StandingOut | None
     quota: QuotaOut | None
-    approval: None
+    approval: UsedApprovalOut | None
 
 
 class UnknownOut(Answer):

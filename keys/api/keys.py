@@ -239,6 +239,7 @@ def _draft(body: KeyDraft, organization_id: str, request: ApiRequest, now: datet
         rotation_interval_days=body.rotation_interval_days,
         auto_rotate=body.auto_rotate,
         may_rotate_itself=body.may_rotate_itself,
+        approval_bound=body.approval_bound,
     )
 
 

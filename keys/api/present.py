@@ -141,7 +141,7 @@ def _key(
         rotation_interval_days=one.rotation_interval_days,
         auto_rotate=one.auto_rotate,
         may_rotate_itself=one.may_rotate_itself,
-        approval_bound=False,
+        approval_bound=one.approval_bound,
         secrets=[_secret(one, each, uses) for each in secrets],
         rotation=_rotation(running, now) if running else None,
         revoked_at=one.revoked_at,

@@ -146,7 +146,10 @@ class KeyDraft(Strict):
     rotation_interval_days: int | None = Field(default=None, ge=1, le=MAX_DAYS)
     auto_rotate: bool = Field(default=False, description=_AUTO)
     may_rotate_itself: bool = True
-    approval_bound: Literal[False] = Field(default=False, description=_LATER)
+    approval_bound: bool = Field(
+        default=False,
+        description="Of a service key, for good: scopes of risk write or admin then need an approval each time.",
+    )
     expires_at: Time | None = Field(
         default=None, description="Absent: as the policy says; null: never, where the policy allows it."
     )

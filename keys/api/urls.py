@@ -15,9 +15,11 @@ from django.views.decorators.http import require_safe
 from ninja import NinjaAPI
 
 from keys.api import (
+    approvals,
     breakglass,
     docs,
     entitlements,
+    executions,
     keys,
     leaks,
     meta,
@@ -56,6 +58,8 @@ for router in (
     entitlements.router,
     usage.router,
     reports.router,
+    approvals.router,
+    executions.router,
     meta.router,
 ):
     api.add_router("", router)

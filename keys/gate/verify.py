@@ -13,6 +13,7 @@ from keys.api.requests import VerifyRequest
 from keys.api.times import as_text
 from keys.gate import credentials, standing
 from keys.gate.messages import JSON, Incoming, Outgoing, refuse_parameters, validated
+from keys.governance import Approval
 from keys.scopes import Query, all_of, parse_query
 from keys.verification import Ask, Call, Judged, Own, credential, recent
 from keys.verification.engine import Engine
@@ -108,7 +109,19 @@ def document(judged: Judged, request_id: str) -> dict[str, Any]:
             "used": counted.quota.used,
             "period_ends_at": as_text(counted.quota.period_ends_at),
         },
-        "approval": None,
+        "approval": found.approval and _approval(found.approval),
+    }
+
+
+def _approval(approval: Approval) -> dict[str, Any]:
+    """Return what a service compares with what it is about to do."""
+    return {
+        "id": approval.id,
+        "scope": approval.scope,
+        "resource": approval.resource,
+        "parameters_digest": approval.parameters_digest,
+        "uses_left": approval.uses - approval.spent,
+        "valid_until": as_text(approval.valid_until),
     }
 
 

@@ -2,6 +2,7 @@
 
 from keys.models.catalogue import Scope
 from keys.models.finding import Finding, HealthRun, KeyFinding
+from keys.models.governance import Approval, ApprovalSpend, ApprovalUse, Execution
 from keys.models.idempotency import IdempotencyRecord
 from keys.models.incident import Incident, IncidentKey, IncidentKind
 from keys.models.key import ApiKey, ApiKeyQuerySet, OwnerType
@@ -19,7 +20,11 @@ from keys.models.use import KeyUse, OrganizationSpend, SecretUse
 __all__ = [
     "ApiKey",
     "ApiKeyQuerySet",
+    "Approval",
+    "ApprovalSpend",
+    "ApprovalUse",
     "Call",
+    "Execution",
     "Finding",
     "Grain",
     "HealthRun",

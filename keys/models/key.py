@@ -109,6 +109,7 @@ class ApiKey(models.Model):
     rotation_interval_days = models.PositiveIntegerField(null=True, blank=True)
     auto_rotate = models.BooleanField(default=False, db_default=False)
     may_rotate_itself = models.BooleanField(default=True)
+    approval_bound = models.BooleanField(default=False, db_default=False)
 
     newest_version = models.PositiveIntegerField(default=1)
     hint = models.CharField(max_length=4, db_collation="C")
@@ -152,6 +153,9 @@ class ApiKey(models.Model):
             models.CheckConstraint(
                 condition=Q(auto_rotate=False) | Q(rotation_interval_days__isnull=False),
                 name="key_auto_rotation_interval",
+            ),
+            models.CheckConstraint(
+                condition=Q(approval_bound=False) | Q(kind="service"), name="key_bound_is_service"
             ),
             models.CheckConstraint(
                 condition=Q(rate_limit_requests__isnull=True, rate_limit_window_seconds__isnull=True)

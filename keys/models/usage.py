@@ -24,6 +24,8 @@ class Call(models.Model):
     trace = models.JSONField(null=True)
     verifier_id = models.CharField(max_length=32)
     xid = models.BigIntegerField()
+    # Of the trace, by itself for its index.
+    incident = models.CharField(max_length=128)
 
     class Meta:
         managed = False

@@ -13,8 +13,10 @@ from keys.policy.expiry import (
 )
 from keys.policy.fields import (
     check_description,
+    check_line,
     check_name,
     check_note,
+    check_reason,
     check_scopes,
     check_tags,
     check_team,
@@ -52,9 +54,11 @@ __all__ = [
     "allowance",
     "check_description",
     "check_interval",
+    "check_line",
     "check_name",
     "check_note",
     "check_rate_limit",
+    "check_reason",
     "check_rule",
     "check_scopes",
     "check_tags",

@@ -69,6 +69,27 @@ def check_note(text: str) -> str:
     return _text(text, "note", MAX_TEXT_BYTES, lines=True)
 
 
+def check_line(text: str, field: str, max_bytes: int) -> str:
+    """Return one line of text that is kept and shown to others.
+
+    Raises:
+        Invalid: more bytes of UTF-8 than `max_bytes`, a forbidden character, or a secret (field `field`).
+    """
+    return _text(text, field, max_bytes)
+
+
+def check_reason(text: str) -> str:
+    """Return the reason of a request, its line ends made LF, without the space around it.
+
+    Raises:
+        Invalid: empty, more than 1,000 bytes of UTF-8, a forbidden character, or a secret (field `reason`).
+    """
+    reason = _text(text, "reason", MAX_TEXT_BYTES, lines=True).strip()
+    if not reason:
+        raise Invalid("Say why: whoever decides has nothing else to go by.", field="reason")
+    return reason
+
+
 def check_team(name: str) -> str:
     """Return the name of the team that owns a key, without the spaces around it.
 

@@ -1,10 +1,13 @@
 """Every change to keys: one function each, with its rows and its ledger entry in one transaction."""
 
+from keys.services.approval_ledger import record_approval_end, record_approval_uses
+from keys.services.approvals import ApprovalDraft, deny_approval, grant_approval, request_approval
 from keys.services.breakglass import Broken, break_glass, refuse_break_glass
 from keys.services.bulk import Outcome, change_many
 from keys.services.changes import Changes, change_key, disable_key, enable_key
 from keys.services.creation import Created, Draft, Owner, create_key
 from keys.services.ending import cancel_rotation, complete_rotation
+from keys.services.executions import ExecutionDraft, record_execution
 from keys.services.expiry import tell_of_expiry
 from keys.services.exporting import export_keys
 from keys.services.leaks import Reported, burn_secret, report_leak
@@ -18,10 +21,12 @@ from keys.services.scopes import ScopeDraft, change_scope, create_scope
 from keys.services.tiers import TierDraft, change_tier, create_tier
 
 __all__ = [
+    "ApprovalDraft",
     "Broken",
     "Changes",
     "Created",
     "Draft",
+    "ExecutionDraft",
     "Outcome",
     "Owner",
     "PolicyChange",
@@ -41,15 +46,21 @@ __all__ = [
     "create_key",
     "create_scope",
     "create_tier",
+    "deny_approval",
     "disable_key",
     "enable_key",
     "export_keys",
+    "grant_approval",
+    "record_approval_end",
+    "record_approval_uses",
+    "record_execution",
     "record_first_networks",
     "record_returns",
     "refuse_break_glass",
     "register_recipient",
     "remove_recipient",
     "report_leak",
+    "request_approval",
     "revoke_key",
     "rotate_key",
     "settle_keys_of_leaver",

@@ -77,6 +77,7 @@ class Draft:
     rotation_interval_days: int | None = None
     auto_rotate: bool = False
     may_rotate_itself: bool = True
+    approval_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def _checked(draft: Draft, terms: Terms, actor: Caller, now: datetime) -> ApiKey
     known = catalogue.load()
     policy = policy_of(draft.project.organization_id)
     bounds = actor.bounds(draft.project)
-    name, scopes, description, tags, networks, limit, interval, team, _, expires_at = collect(
+    name, scopes, description, tags, networks, limit, interval, team, _, _, expires_at = collect(
         [
             lambda: check_name(draft.name),
             lambda: check_scopes(draft.scopes, draft.kind, known),
@@ -159,6 +160,7 @@ def _checked(draft: Draft, terms: Terms, actor: Caller, now: datetime) -> ApiKey
             lambda: check_interval(draft.rotation_interval_days, is_automatic=draft.auto_rotate),
             lambda: check_owner(draft.owner, draft.project.organization_id),
             lambda: _check_place(draft),
+            lambda: _check_binding(draft),
             lambda: grant_expiry(bounds, rule_for(policy, draft.kind), draft.expires, now),
         ]
     )
@@ -184,6 +186,7 @@ def _checked(draft: Draft, terms: Terms, actor: Caller, now: datetime) -> ApiKey
         rotation_interval_days=interval,
         auto_rotate=draft.auto_rotate,
         may_rotate_itself=draft.may_rotate_itself,
+        approval_bound=draft.approval_bound,
         expires_at=expires_at,
         created_at=now,
         created_by=actor.id,
@@ -194,6 +197,11 @@ def _checked(draft: Draft, terms: Terms, actor: Caller, now: datetime) -> ApiKey
         owner_team=team,
         **limit_columns(given),
     )
+
+
+def _check_binding(draft: Draft) -> None:
+    if draft.approval_bound and draft.kind is not Kind.SERVICE:
+        raise Invalid("Service keys alone are bound to approvals.", field="approval_bound")
 
 
 def _check_place(draft: Draft) -> None:
@@ -257,6 +265,7 @@ def _described(key: ApiKey, draft: Draft) -> dict[str, object]:
         "rotation_interval_days": key.rotation_interval_days,
         "auto_rotate": key.auto_rotate,
         "may_rotate_itself": key.may_rotate_itself,
+        **({"approval_bound": True} if key.approval_bound else {}),
         "rate_limit": None if key.limit is None else told(key.limit),
     }
 

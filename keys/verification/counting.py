@@ -37,6 +37,13 @@ OPEN: Final = statement(
 INSERT INTO keys_organizationspend (organization_id) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING
 """,
 )
+# After the counters of keys and organizations, always.
+LOCK_APPROVALS: Final = statement(
+    "lock approvals",
+    """
+SELECT approval_id, spent FROM keys_approvalspend WHERE approval_id = ANY (%s) ORDER BY approval_id FOR NO KEY UPDATE
+""",
+)
 # One statement: keys in order of id, so that two groups never wait for each other. What is NULL stays as it is.
 RECORD: Final = statement(
     "record",
@@ -60,9 +67,9 @@ WITH locked AS MATERIALIZED (
      WHERE (SELECT count(*) FROM locked) > 0 AND s.key_id = v.key_id AND s.version = v.version
 )
 INSERT INTO keys_call (at, organization_id, key_id, version, code, endpoint, region, ip, user_agent, request_id, cost,
-                       trace, verifier_id)
+                       trace, verifier_id, incident)
 SELECT c.at, c.organization_id, c.key_id, c.version, c.code, c.endpoint, c.region, c.ip::inet, c.user_agent,
-       c.request_id, c.cost, c.trace::jsonb, c.verifier_id
+       c.request_id, c.cost, c.trace::jsonb, c.verifier_id, coalesce(c.trace::jsonb ->> 'incident', '')
   FROM unnest(%s::timestamptz[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
               %s::text[], %s::text[], %s::int[], %s::text[], %s::text[])
     AS c (at, organization_id, key_id, version, code, endpoint, region, ip, user_agent, request_id, cost, trace,
@@ -75,6 +82,21 @@ SPEND: Final = statement(
 UPDATE keys_organizationspend o SET period = u.period, spent = u.spent
   FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS u (organization_id, period, spent)
  WHERE o.organization_id = u.organization_id
+""",
+)
+USE: Final = statement(
+    "use",
+    """
+WITH u AS (
+    SELECT * FROM unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::text[],
+                         %s::text[])
+        AS u (approval_id, number, organization_id, key_id, at, ip, request_id, verifier_id)
+), spent AS (
+    UPDATE keys_approvalspend s SET spent = n.number
+      FROM (SELECT approval_id, max(number) AS number FROM u GROUP BY approval_id) n WHERE s.approval_id = n.approval_id
+)
+INSERT INTO keys_approvaluse (approval_id, number, organization_id, key_id, at, ip, request_id, verifier_id)
+SELECT approval_id, number, organization_id, key_id, at, ip::inet, request_id, verifier_id FROM u
 """,
 )
 SCOPES: Final = statement(
@@ -120,6 +142,19 @@ class Recorded(Struct, frozen=True, kw_only=True):
     verifier_id: str
 
 
+class Used(Struct, frozen=True, kw_only=True):
+    """One use of an approval, the `number`th."""
+
+    approval_id: str
+    number: int
+    organization_id: str
+    key_id: str
+    at: datetime
+    ip: str | None
+    request_id: str
+    verifier_id: str
+
+
 @dataclass(slots=True)
 class Evidence:
     """What a group of calls leaves behind, gathered before it is written."""
@@ -132,6 +167,7 @@ class Evidence:
     scopes: dict[tuple[str, str], tuple[str, date]] = field(default_factory=dict)
     # (key, version) to the old digest, the new one, and its pepper's version.
     digests: dict[tuple[str, int], tuple[bytes, bytes, int]] = field(default_factory=dict)
+    uses: list[Used] = field(default_factory=list)
 
     def use(self, known: Known, ip: str | None) -> None:
         """Note that a secret was used."""
@@ -142,10 +178,12 @@ class Evidence:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.calls or self.keys or self.digests or self.scopes)
+        return not (self.calls or self.keys or self.digests or self.scopes or self.uses)
 
 
-async def lock(channel: Channel, keys: Sequence[str], organizations: Sequence[str]) -> Meter:
+async def lock(
+    channel: Channel, keys: Sequence[str], organizations: Sequence[str], approvals: Sequence[str] = ()
+) -> Meter:
     """Begin a transaction, lock the counters of a group in it and return them as they are now."""
     locking = (LOCK, [arrays.texts(keys), arrays.texts(organizations)])
     _, rows = await channel.run((BEGIN, []), locking)
@@ -158,6 +196,9 @@ async def lock(channel: Channel, keys: Sequence[str], organizations: Sequence[st
         else:
             meter.windows[id_] = Window(seconds, start, current, previous)
             meter.tiers[id_] = Spend(period, spent)
+    if approvals:
+        (found,) = await channel.run((LOCK_APPROVALS, [arrays.texts(approvals)]))
+        meter.approvals.update(found)
     return meter
 
 
@@ -168,6 +209,8 @@ async def write(channel: Channel, evidence: Evidence, meter: Meter | None) -> No
         queries.append((SCOPES, _scopes(evidence)))
     if meter is not None and meter.moved_organizations:
         queries.append((SPEND, _spends(meter)))
+    if evidence.uses:
+        queries.append((USE, _uses(evidence.uses)))
     if evidence.digests:
         queries.append((RENEW, _digests(evidence)))
     if meter is not None:
@@ -236,6 +279,19 @@ def _spends(meter: Meter) -> list[arrays.Column]:
         arrays.texts(moved),
         arrays.ints([spend.period for spend in spends]),
         arrays.big_ints([spend.spent for spend in spends]),
+    ]
+
+
+def _uses(uses: Sequence[Used]) -> list[arrays.Column]:
+    return [
+        arrays.texts([use.approval_id for use in uses]),
+        arrays.ints([use.number for use in uses]),
+        arrays.texts([use.organization_id for use in uses]),
+        arrays.texts([use.key_id for use in uses]),
+        arrays.times([use.at for use in uses]),
+        arrays.texts([use.ip for use in uses]),
+        arrays.texts([use.request_id for use in uses]),
+        arrays.texts([use.verifier_id for use in uses]),
     ]
 
 

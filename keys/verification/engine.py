@@ -6,6 +6,7 @@ of use, counters, and a digest under a newer pepper. Source: spec KEYS §7, DESI
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, timedelta
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from keys import peppers, verdict
+from keys.governance import Approval
 from keys.limits import Bounds, Meter
 from keys.scopes import Layers, holds
 from keys.verdict import Code
@@ -20,7 +22,7 @@ from keys.verification import counting, records
 from keys.verification.asking import Answer, Ask, Call, Credential, Judged
 from keys.verification.batcher import LANES, Batcher
 from keys.verification.channel import Channel
-from keys.verification.counting import Evidence, Recorded
+from keys.verification.counting import Evidence, Recorded, Used
 from keys.verification.records import Known, Truth
 from keys.verification.unknown import Unknown, network_of
 
@@ -72,8 +74,8 @@ class Engine:
     async def _serve(self, channel: Channel, calls: Sequence[Call]) -> Sequence[Answer]:
         group = Group(calls, await self._read(channel, calls), self._noted)
         group.decide()
-        keys, organizations = group.to_lock()
-        meter = await counting.lock(channel, keys, organizations) if keys else None
+        keys, organizations, approvals = group.to_lock()
+        meter = await counting.lock(channel, keys, organizations, approvals) if keys else None
         group.finish(meter)
         if meter is not None or not group.evidence.is_empty:
             await counting.write(channel, group.evidence, meter)
@@ -86,7 +88,9 @@ class Engine:
     async def _read(channel: Channel, calls: Sequence[Call]) -> Truth:
         digests = {digest: None for call in calls for digest in call.digests}
         projects = {call.ask.project: None for call in calls if call.ask and call.ask.project}
-        return await records.read(channel, list(digests), list(projects))
+        truth = await records.read(channel, list(digests), list(projects))
+        named = _named_approvals(calls, truth)
+        return truth._replace(approvals=await records.read_approvals(channel, named)) if named else truth
 
 
 class Noted:
@@ -131,8 +135,8 @@ class Group:
             self.verifiers.append(verifier)
             self.presented.append(self._presented(call, verifier))
 
-    def to_lock(self) -> tuple[list[str], list[str]]:
-        """Return the keys and the organizations whose counters decide on calls that are valid so far, sorted.
+    def to_lock(self) -> tuple[list[str], list[str], list[str]]:
+        """Return the keys, organizations and approvals whose counters decide on calls that are valid so far, sorted.
 
         Where any counts, every other key is among them whose use will be noted: all that a group locks it locks in one
         order, so that two groups never wait for each other.
@@ -142,9 +146,10 @@ class Group:
             keys.add(known.row.key_id)
             if bounds.organization_quota is not None:
                 organizations.add(known.row.organization_id)
-        if keys:
+        approvals = self._to_use()
+        if keys or approvals:
             keys.update(self._used())
-        return sorted(keys), sorted(organizations)
+        return sorted(keys), sorted(organizations), sorted(approvals)
 
     def finish(self, meter: Meter | None) -> None:
         """Count, in the order of arrival, and gather what is to be written."""
@@ -154,7 +159,7 @@ class Group:
                 self._note_own(verifier, call)
             found = presented
             if presented is not None and call.ask is not None:
-                found = self._spend(presented, call.ask.cost, meter)
+                found = self._count(presented, call.ask, meter, verifier)
                 if found.known is not None and call.ask.is_recorded:
                     self._record(call, found, verifier)
             self.answers.append(Answer(verifier, found))
@@ -217,7 +222,14 @@ class Group:
             project_layers=layers,
             ip=ask.ip,
             entitlement=ask.entitlement,
+            approval=self._approval(ask, presented) if self.truth.approvals else None,
         )
+
+    def _approval(self, ask: Ask, presented: Credential) -> Approval | None:
+        """Return the approval that a call names, if it is one of the key that it presents."""
+        known, found = self._known(presented), self.truth.approvals.get(ask.trace.get("approval", ""))
+        is_of_key = known is not None and found is not None and found.key_id == known.row.key_id
+        return found if is_of_key else None
 
     def _counting(self) -> Iterator[tuple[Known, Bounds, int]]:
         """Yield what is to be counted: the key, the bounds that hold for the call, and its cost."""
@@ -238,6 +250,51 @@ class Group:
                 yield own.known.row.key_id
             if presented and presented.known and presented.verdict.is_valid and call.ask and call.ask.cost:
                 yield presented.known.row.key_id
+
+    def _to_use(self) -> set[str]:
+        """Return the approvals that calls which are valid so far will use."""
+        if not self.truth.approvals:
+            return set()
+        return {
+            presented.verdict.approval.id
+            for call, presented in zip(self.calls, self.presented, strict=True)
+            if presented and presented.verdict.approval and call.ask and call.ask.cost
+        }
+
+    def _count(self, judged: Judged, ask: Ask, meter: Meter | None, verifier: Judged | None) -> Judged:
+        """Return the verdict on a presented secret after counting; what rests on an approval spends a use of it."""
+        approval = judged.verdict.approval
+        if approval is None or judged.known is None:
+            return self._spend(judged, ask.cost, meter)
+        spent = approval.spent
+        if ask.cost:
+            # What could not be locked counts as used up.
+            spent = approval.uses if meter is None else meter.approvals.get(approval.id, approval.uses)
+        if spent >= approval.uses:
+            return Judged(verdict.Verdict(code=Code.APPROVAL_REQUIRED), judged.known)
+        found = self._spend(judged, ask.cost, meter)
+        if not found.verdict.is_valid:
+            return found
+        if ask.cost and meter is not None:
+            spent += 1
+            meter.approvals[approval.id] = spent
+            self._use(approval.id, spent, ask, judged.known, verifier)
+        told = replace(found.verdict, approval=replace(approval, spent=spent))
+        return Judged(told, found.known, found.counted)
+
+    def _use(self, approval_id: str, number: int, ask: Ask, known: Known, verifier: Judged | None) -> None:
+        self.evidence.uses.append(
+            Used(
+                approval_id=approval_id,
+                number=number,
+                organization_id=known.row.organization_id,
+                key_id=known.row.key_id,
+                at=known.row.now,
+                ip=ask.ip,
+                request_id=ask.request_id,
+                verifier_id=verifier.known.row.key_id if verifier and verifier.known else "",
+            )
+        )
 
     @staticmethod
     def _spend(judged: Judged, cost: int, meter: Meter | None, *, of_key: bool = False) -> Judged:
@@ -304,6 +361,19 @@ class Group:
             return
         old = next(digest for digest in presented.digests if digest in self.truth.rows)
         self.evidence.digests[row.key_id, row.version] = (old, presented.digests[0], self.newest)
+
+
+def _named_approvals(calls: Sequence[Call], truth: Truth) -> list[str]:
+    """Return the approvals that calls with bound keys name; of other keys none is read, whatever they name."""
+    bound = {digest for digest, known in truth.rows.items() if known.row.is_bound}
+    if not bound:
+        return []
+    named = {
+        call.ask.trace.get("approval", ""): None
+        for call in calls
+        if call.ask and call.presented and not bound.isdisjoint(call.presented.digests)
+    }
+    return [id_ for id_ in named if records.APPROVAL_ID.fullmatch(id_)]
 
 
 def _is_own_use_due(known: Known) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from keys import governance
 from keys.callers import Presented
 from keys.limits import Counted
 from keys.models import ApiKey
@@ -38,7 +39,7 @@ def presented(judged: Judged) -> Presented | None:
     """Return a judged caller's key, built from what was just read rather than read a second time."""
     if judged.known is None or not judged.verdict.is_valid:
         return None
-    row, place = judged.known.row, judged.known.place
+    row, place, scopes = judged.known.row, judged.known.place, judged.verdict.scopes
     project = Project(id=place.project_id, organization_id=row.organization_id, path=place.path)
     key = ApiKey(
         id=row.key_id,
@@ -55,6 +56,6 @@ def presented(judged: Judged) -> Presented | None:
         version=row.version,
         project=project,
         mode=place.mode,
-        scopes=judged.verdict.scopes,
+        scopes=governance.free(scopes, judged.known.record.risks) if row.is_bound else scopes,
         is_operator=place.is_operator,
     )

@@ -5,15 +5,18 @@ made of it is used again.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
 from keys import limits, verdict
+from keys.governance import Approval, Decision
 from keys.policy.limits import Source, effective_limit
 from keys.scopes import Layers, Risks
 from keys.secret import Mode
@@ -43,7 +46,7 @@ SELECT d.n, s.version, s.expires_at, s.accepted_until, s.pepper_version,
            (SELECT array_agg(m.role) FROM orgs_membership m
              WHERE m.organization_id = k.organization_id AND m.user_id = k.owner_user_id
                AND (m.project_id IS NULL OR m.project_id = ANY (string_to_array(trim('/' FROM p.path), '/')))) END,
-       use.last_used_at, clock_timestamp(), CASE WHEN d.n = 1 THEN (CATALOGUE) END
+       use.last_used_at, k.approval_bound, clock_timestamp(), CASE WHEN d.n = 1 THEN (CATALOGUE) END
   FROM unnest(%s) WITH ORDINALITY AS d (digest, n)
   JOIN keys_keysecret s ON s.digest = d.digest
   JOIN keys_apikey k ON k.id = s.key_id
@@ -63,6 +66,15 @@ SELECT p.id, p.organization_id, p.path,
        (SELECT jsonb_agg(a.scopes)::text FROM orgs_project a
          WHERE a.id = ANY (string_to_array(trim('/' FROM p.path), '/')) AND a.scopes IS NOT NULL)
   FROM orgs_project p WHERE p.id = ANY (%s)
+""",
+)
+APPROVAL_ID: Final = re.compile(r"apr_[a-z2-7]{20}")
+# Asked only where a bound key is among those presented.
+APPROVALS: Final = statement(
+    "approvals",
+    """
+SELECT a.id, a.key_id, a.scope, a.resource, a.parameters_digest, a.decision, a.valid_until, a.uses, s.spent
+  FROM keys_approval a JOIN keys_approvalspend s ON s.approval_id = a.id WHERE a.id = ANY (%s)
 """,
 )
 
@@ -99,6 +111,7 @@ class Row(NamedTuple):
     place: str
     roles: list[str] | None
     last_used_at: datetime | None
+    is_bound: bool
     now: datetime
     # Of the first digest's row alone, to be sent once.
     catalogue: str | None
@@ -145,11 +158,15 @@ class RequestedProject:
     layers: tuple[Any, ...]
 
 
+NO_APPROVALS: Final[Mapping[str, Approval]] = MappingProxyType({})
+
+
 class Truth(NamedTuple):
-    """What one group's reading found: secrets by digest, and the projects asked for by id."""
+    """What one group's reading found: secrets by digest; the projects asked for, and the approvals named, by id."""
 
     rows: Mapping[bytes, Known]
     projects: Mapping[str, RequestedProject]
+    approvals: Mapping[str, Approval] = NO_APPROVALS
 
 
 async def read(channel: Channel, digests: Sequence[bytes], projects: Sequence[str]) -> Truth:
@@ -172,6 +189,25 @@ async def read(channel: Channel, digests: Sequence[bytes], projects: Sequence[st
         {digests[row.number - 1]: _known(row, risks) for row in rows},
         {values[0]: _requested(*values[1:]) for values in (named[0] if named else [])},
     )
+
+
+async def read_approvals(channel: Channel, approvals: Sequence[str]) -> Mapping[str, Approval]:
+    """Read approvals by id, with how often each was used so far."""
+    (found,) = await channel.run((APPROVALS, [arrays.texts(approvals)]))
+    return {
+        id_: Approval(
+            id=id_,
+            key_id=key_id,
+            scope=scope,
+            resource=resource,
+            parameters_digest=digest,
+            decision=Decision(decision),
+            valid_until=until,
+            uses=uses,
+            spent=spent,
+        )
+        for id_, key_id, scope, resource, digest, decision, until, uses, spent in found
+    }
 
 
 def _known(row: Row, risks: Risks) -> Known:
@@ -198,6 +234,7 @@ def _known(row: Row, risks: Risks) -> Known:
         risks=risks,
         ceiling=_ceiling(tuple(row.roles or ())) if row.owner_user_id is not None else None,
         entitlements=terms.entitlements,
+        is_bound=row.is_bound,
     )
     bounds = limits.NO_BOUNDS
     if rate_limit is not None or row.tier_quota is not None or terms.monthly_quota is not None:
