@@ -185,8 +185,8 @@ class Parity(StrEnum):
 def compare(planned: Sequence[Step], done: Sequence[Step]) -> tuple[Compared, ...]:
     """Set what was done beside what was planned, in one order that is true to both.
 
-    As many steps as possible stand beside one of the same name, and of those ways the one with the most equal digests
-    counts: one step that is missing leaves the others equal. What was done in another order is missing and extra.
+    As many steps as possible stand beside their equal, and of the rest as many as possible beside one of the same name:
+    one step that is missing leaves the others equal. What was done in another order is missing and extra.
     """
     best = _table(planned, done)
     lines: list[Compared] = []
@@ -219,7 +219,7 @@ def parity(
     return Parity.EQUAL if is_equal else Parity.MISMATCH
 
 
-# Pairs of one name, and those of them with one digest: compared in this order.
+# Pairs that are equal, and pairs of one name: compared in this order.
 type _Score = tuple[int, int]
 
 
@@ -240,4 +240,4 @@ def _pairs(planned: Step, done: Step) -> bool:
 
 
 def _with(rest: _Score, planned: Step, done: Step) -> _Score:
-    return rest[0] + 1, rest[1] + (planned.digest == done.digest)
+    return rest[0] + (planned.digest == done.digest), rest[1] + 1

@@ -88,6 +88,7 @@ class Migration(migrations.Migration):
                         "approval_id", "number", blank=True, editable=False, primary_key=True, serialize=False
                     ),
                 ),
+                ("approval_id", models.CharField(max_length=32)),
                 ("number", models.PositiveSmallIntegerField()),
                 ("organization_id", models.CharField(max_length=32)),
                 ("key_id", models.CharField(max_length=32)),
@@ -147,17 +148,6 @@ class Migration(migrations.Migration):
                 on_delete=django.db.models.deletion.PROTECT,
                 related_name="approvals",
                 to="keys.apikey",
-            ),
-        ),
-        migrations.AddField(
-            model_name="approvaluse",
-            name="approval",
-            field=models.ForeignKey(
-                db_constraint=False,
-                db_index=False,
-                on_delete=django.db.models.deletion.PROTECT,
-                related_name="used",
-                to="keys.approval",
             ),
         ),
         migrations.AddField(

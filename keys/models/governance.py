@@ -164,9 +164,7 @@ class ApprovalUse(models.Model):
     """One use of an approval, numbered from 1; `told_at` is when the ledger was told of it."""
 
     pk = models.CompositePrimaryKey("approval_id", "number")
-    approval = models.ForeignKey(
-        Approval, on_delete=models.PROTECT, related_name="used", db_constraint=False, db_index=False
-    )
+    approval_id = models.CharField(max_length=32)
     number = models.PositiveSmallIntegerField()
     organization_id = models.CharField(max_length=32)
     key_id = models.CharField(max_length=32)

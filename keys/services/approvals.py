@@ -15,7 +15,7 @@ from keys.errors import DecisionRefused, Forbidden, Invalid, PersonRequired, Sta
 from keys.governance import Bar, Decision, State, Step
 from keys.models import ApiKey, Approval
 from keys.policy import ABSENT, Absent, check_line, check_note, check_reason
-from keys.scopes import covers, holds, validate
+from keys.scopes import SCOPE, covers, holds
 from keys.services.common import collect
 from orgs.members import Member, grants
 from orgs.models import Membership
@@ -229,7 +229,8 @@ def _checked(draft: ApprovalDraft, actor: Caller, now: datetime) -> Approval:
 
 def _check_scope(scope: str, key: ApiKey) -> str:
     """Return a scope that the key carries and needs an approval for."""
-    validate(scope)
+    if SCOPE.fullmatch(scope) is None:
+        raise Invalid("A scope is written resource:action, in lower case.", field="scope")
     known = catalogue.load()
     if not holds(key.scopes, scope) or not any(covers(scope, name) for name in known):
         raise Invalid("The key does not carry this scope.", field="scope")
