@@ -32,7 +32,7 @@ class Decision(StrEnum):
     DENIED = "denied"
 
 
-class State(StrEnum):
+class ApprovalState(StrEnum):
     """What has become of a request at a moment."""
 
     REQUESTED = "requested"
@@ -66,24 +66,24 @@ class Approval:
     uses: int
     spent: int
 
-    def state(self, now: datetime) -> State:
+    def state(self, now: datetime) -> ApprovalState:
         """Return what has become of it."""
         return state(self.decision, self.valid_until, self.uses, self.spent, now)
 
     def permits(self, scopes: Iterable[str], now: datetime) -> bool:
         """Tell whether it lets its key do all of this now, as far as its uses were counted when it was read."""
-        return self.state(now) is State.GRANTED and all(covers(self.scope, scope) for scope in scopes)
+        return self.state(now) is ApprovalState.GRANTED and all(covers(self.scope, scope) for scope in scopes)
 
 
-def state(decision: str, valid_until: datetime, uses: int, spent: int, now: datetime) -> State:
+def state(decision: str, valid_until: datetime, uses: int, spent: int, now: datetime) -> ApprovalState:
     """Return what has become of a request. Used up and denied are for ever, and stay so when the time is over."""
     if decision == Decision.DENIED:
-        return State.DENIED
+        return ApprovalState.DENIED
     if decision == Decision.GRANTED and spent >= uses:
-        return State.USED_UP
+        return ApprovalState.USED_UP
     if now >= valid_until:
-        return State.EXPIRED
-    return State.GRANTED if decision == Decision.GRANTED else State.REQUESTED
+        return ApprovalState.EXPIRED
+    return ApprovalState.GRANTED if decision == Decision.GRANTED else ApprovalState.REQUESTED
 
 
 def needs_approval(scope: str, risks: Risks) -> bool:

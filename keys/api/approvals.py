@@ -23,7 +23,7 @@ from keys.api.requests import Id, Strict, Text
 from keys.api.times import Moment, Time
 from keys.callers import Caller
 from keys.errors import PersonRequired
-from keys.governance import State, Step
+from keys.governance import ApprovalState, Step
 from keys.models import Approval
 from keys.models.governance import ApprovalQuerySet
 from keys.policy import ABSENT
@@ -99,7 +99,7 @@ class ApprovalOut(Answer):
 
     id: str
     key: str
-    status: State
+    status: ApprovalState
     scope: str
     resource: str
     parameters_digest: str

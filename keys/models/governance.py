@@ -6,7 +6,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from keys import governance
-from keys.governance import Decision, Parity, State, Step
+from keys.governance import ApprovalState, Decision, Parity, Step
 from keys.models.key import ApiKey
 from orgs import ids
 
@@ -36,13 +36,13 @@ class ApprovalQuerySet(models.QuerySet["Approval"]):
         granted, is_over = Q(decision=Decision.GRANTED), Q(valid_until__lte=now)
         is_spent = Q(spend__spent__gte=F("uses"))
         match state:
-            case State.REQUESTED:
+            case ApprovalState.REQUESTED:
                 return self.filter(decision=Decision.NONE, valid_until__gt=now)
-            case State.GRANTED:
+            case ApprovalState.GRANTED:
                 return self.filter(granted & ~is_spent, valid_until__gt=now)
-            case State.DENIED:
+            case ApprovalState.DENIED:
                 return self.filter(decision=Decision.DENIED)
-            case State.USED_UP:
+            case ApprovalState.USED_UP:
                 return self.filter(granted & is_spent)
             case _:
                 return self.filter(is_over & (Q(decision=Decision.NONE) | (granted & ~is_spent)))
@@ -138,7 +138,7 @@ class Approval(models.Model):
         """The steps that were planned."""
         return [Step(each["name"], each["digest"]) for each in self.steps]
 
-    def state(self, now: datetime) -> State:
+    def state(self, now: datetime) -> ApprovalState:
         """Return what has become of it."""
         return governance.state(self.decision, self.valid_until, self.uses, self.spent, now)
 

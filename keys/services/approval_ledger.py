@@ -5,7 +5,7 @@ from audit import ledger
 from audit.actors import Actor
 from audit.acts import Act
 from keys import clock
-from keys.governance import State
+from keys.governance import ApprovalState
 from keys.models import Approval, ApprovalUse
 from keys.services.approvals import facts_of, read_approval
 
@@ -40,7 +40,7 @@ def record_approval_end(approval_id: str) -> bool:
     with ledger.recording(read_approval(approval_id).organization_id, WORKER) as entry:
         Approval.objects.select_for_update(no_key=True).get(pk=approval_id)
         approval, now = read_approval(approval_id), clock.now()
-        if approval.expired_told_at is not None or approval.state(now) is not State.EXPIRED:
+        if approval.expired_told_at is not None or approval.state(now) is not ApprovalState.EXPIRED:
             return False
         Approval.objects.filter(pk=approval_id).update(expired_told_at=now)
         data = facts_of(approval) | {

@@ -12,7 +12,7 @@ from audit.acts import Act
 from keys import catalogue, clock, governance, parameters
 from keys.callers import Caller
 from keys.errors import DecisionRefused, Forbidden, Invalid, PersonRequired, StateForbids
-from keys.governance import Bar, Decision, State, Step
+from keys.governance import ApprovalState, Bar, Decision, Step
 from keys.models import ApiKey, Approval
 from keys.policy import ABSENT, Absent, check_line, check_note, check_reason
 from keys.scopes import SCOPE, covers, holds
@@ -28,10 +28,10 @@ MAX_STEP_BYTES: Final = 128
 HEX: Final = frozenset("0123456789abcdef")
 DIGEST_DIGITS: Final = 64
 _ENDED: Final = {
-    State.GRANTED: "This was granted already.",
-    State.USED_UP: "This was granted already.",
-    State.DENIED: "This was denied already.",
-    State.EXPIRED: "This request has expired.",
+    ApprovalState.GRANTED: "This was granted already.",
+    ApprovalState.USED_UP: "This was granted already.",
+    ApprovalState.DENIED: "This was denied already.",
+    ApprovalState.EXPIRED: "This request has expired.",
 }
 
 
@@ -129,7 +129,7 @@ def _decide(approval: Approval, decision: Decision, actor: Caller, note: str) ->
         now = clock.now()
         if decision is Decision.GRANTED:
             _check_key(found.key, now)
-        undecided = Approval.objects.filter(pk=found.pk).in_state(State.REQUESTED, now)
+        undecided = Approval.objects.filter(pk=found.pk).in_state(ApprovalState.REQUESTED, now)
         if not undecided.update(decision=decision, decided_at=now, decided_by=actor.id, note=text):
             raise StateForbids(_ENDED[found.state(now)])
         act = Act.APPROVAL_GRANTED if decision is Decision.GRANTED else Act.APPROVAL_DENIED

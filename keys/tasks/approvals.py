@@ -9,7 +9,7 @@ from procrastinate.contrib.django import app
 
 from audit import tenancy
 from keys import clock, services
-from keys.governance import State
+from keys.governance import ApprovalState
 from keys.models import Approval, ApprovalUse
 
 EVERY_MINUTE: Final = "* * * * *"
@@ -37,7 +37,7 @@ def record_ends(timestamp: int) -> None:  # noqa: ARG001
     """Append an entry for each approval whose time is over."""
     with tenancy.everywhere(tenancy.Reason.WORKER):
         ended = Approval.objects.filter(expired_told_at__isnull=True)
-        ended = ended.in_state(State.EXPIRED, clock.now() - SETTLED_AFTER).order_by("valid_until")
+        ended = ended.in_state(ApprovalState.EXPIRED, clock.now() - SETTLED_AFTER).order_by("valid_until")
         due = dict(ended.values_list("id", "organization_id")[:MOST])
     _each(due, services.record_approval_end)
 

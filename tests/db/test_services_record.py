@@ -26,6 +26,8 @@ from orgs import services as org_services
 from orgs.models import Membership
 from orgs.roles import Risk, Role
 from tests import builders, key_builders, usage_builders
+from tests import governance_builders as gov
+from tests.api import calls
 from tests.api.calls import as_superuser
 
 EXPIRY = {
@@ -119,6 +121,33 @@ class World:
 
     def tier_draft(self, requests: int = 5) -> key_services.TierDraft:
         return key_services.TierDraft(name="Tier", requests=requests, window_seconds=60)
+
+    @cached_property
+    def bound_key(self) -> ApiKey:
+        return gov.bound_key(self.cast.acme, self.cast.bob).key
+
+    @cached_property
+    def approval(self):
+        return gov.request(self.bound_key)
+
+    def ended_approval(self):
+        made = self.approval
+        calls.as_superuser(
+            "UPDATE keys_approval SET requested_at = now() - interval '2 hours', valid_until = now() WHERE id = %s",
+            made.id,
+        )
+        return made
+
+    def used_approval(self):
+        made = gov.granted(self.cast.acme, self.bound_key, self.cast.alice)
+        calls.as_superuser(
+            "INSERT INTO keys_approvaluse (approval_id, number, organization_id, key_id, at, request_id, verifier_id)"
+            " VALUES (%s, 1, %s, %s, now(), '', '')",
+            made.id,
+            made.organization_id,
+            made.key_id,
+        )
+        return made
 
     def disabled_key(self) -> ApiKey:
         with tenancy.within(self.cast.acme.id):
@@ -273,6 +302,7 @@ KEYS = {
     "create_tier": lambda w: partial(
         key_services.create_tier, builders.unique("t"), w.tier_draft(), actor=builders.OPERATOR
     ),
+    "deny_approval": lambda w: partial(key_services.deny_approval, w.approval, actor=w.caller),
     "disable_key": lambda w: partial(key_services.disable_key, w.key, actor=w.caller),
     "enable_key": lambda w: partial(key_services.enable_key, w.disabled_key(), actor=w.caller),
     "export_keys": lambda w: partial(
@@ -289,6 +319,23 @@ KEYS = {
     "report_leak": lambda w: partial(key_services.report_leak, w.held, actor=builders.OPERATOR),
     "refuse_break_glass": lambda w: partial(
         key_services.refuse_break_glass, w.cast.acme.id, actor=w.caller, cause="role"
+    ),
+    "grant_approval": lambda w: partial(key_services.grant_approval, w.approval, actor=w.caller),
+    "record_approval_end": lambda w: partial(key_services.record_approval_end, w.ended_approval().id),
+    "record_approval_uses": lambda w: partial(key_services.record_approval_uses, w.used_approval().id),
+    "record_execution": lambda w: partial(
+        key_services.record_execution,
+        key_services.ExecutionDraft(
+            execution="run",
+            parameters_digest=gov.digest(),
+            steps=[],
+            results=[],
+            approval=gov.granted(w.cast.acme, w.bound_key, w.cast.alice).id,
+        ),
+        actor=gov.of_key(w.bound_key),
+    ),
+    "request_approval": lambda w: partial(
+        key_services.request_approval, gov.draft(w.bound_key), actor=gov.of_key(w.bound_key)
     ),
     "revoke_key": lambda w: partial(key_services.revoke_key, w.key, actor=w.caller),
     "rotate_key": lambda w: partial(key_services.rotate_key, w.key, actor=w.caller),
@@ -321,6 +368,7 @@ def test_every_service_has_its_row_here(module, table):
 
 @pytest.mark.parametrize("name", sorted(ORGS | KEYS))
 def test_it_records(name):
+    key_builders.catalogue()
     world = World(builders.cast())
     call = (ORGS | KEYS)[name](world)
     before = entries()
@@ -338,6 +386,7 @@ def test_it_records(name):
 @pytest.mark.parametrize("name", sorted(KEYS))
 def test_without_its_entry_there_is_no_change(name, monkeypatch):
     """The ledger breaks just before COMMIT: the rows must be as they were."""
+    key_builders.catalogue()
     world = World(builders.cast())
     call = KEYS[name](world)
 
@@ -374,6 +423,9 @@ def _rows() -> list[object]:
         "recipient",
         "notice",
         "due",
+        "approval",
+        "approvaluse",
+        "execution",
     )
     with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
         found = []

@@ -41,6 +41,7 @@ NARROWS = {
         "is_disabled": "true",
         "disabled_until": "now() + interval '1 minute'",
         "revoked_at": "now(), ended_at = now(), revocation_reason = 'other'",
+        "approval_bound": "true, kind = 'service'",
     },
     "keys_keysecret": {
         "organization_id": "'org_aaaaaaaaaaaaaaaaaaaa'",
@@ -128,6 +129,7 @@ READ = {
     "risks": {"keys_scope.risk", "keys_scope.name"},
     "ceiling": {"keys_apikey.owner_user_id", "orgs_membership.role", "orgs_membership.project_id"},
     "entitlements": {"orgs_organization.plan_id", "orgs_organization.overrides", "orgs_plan.entitlements"},
+    "is_bound": {"keys_apikey.approval_bound"},
 }
 CHANGES = [(table, column) for table, columns in NARROWS.items() for column in columns if columns[column]]
 EVERYTHING = {"keys_scope", "keys_tier", "orgs_plan"}

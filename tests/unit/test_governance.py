@@ -10,10 +10,10 @@ from keys import governance
 from keys.errors import Invalid
 from keys.governance import (
     Approval,
+    ApprovalState,
     Bar,
     Decision,
     Parity,
-    State,
     Step,
     StepState,
     compare,
@@ -53,18 +53,18 @@ class TestState:
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            ({}, State.GRANTED),
-            ({"decision": Decision.NONE}, State.REQUESTED),
-            ({"decision": Decision.DENIED}, State.DENIED),
-            ({"spent": 1}, State.GRANTED),
-            ({"spent": 2}, State.USED_UP),
-            ({"spent": 3}, State.USED_UP),
-            ({"valid_until": NOW}, State.EXPIRED),
-            ({"valid_until": NOW + TICK}, State.GRANTED),
-            ({"valid_until": NOW, "decision": Decision.NONE}, State.EXPIRED),
-            ({"valid_until": NOW, "decision": Decision.DENIED}, State.DENIED),
-            ({"valid_until": NOW, "spent": 2}, State.USED_UP),
-            ({"decision": Decision.NONE, "spent": 2}, State.REQUESTED),
+            ({}, ApprovalState.GRANTED),
+            ({"decision": Decision.NONE}, ApprovalState.REQUESTED),
+            ({"decision": Decision.DENIED}, ApprovalState.DENIED),
+            ({"spent": 1}, ApprovalState.GRANTED),
+            ({"spent": 2}, ApprovalState.USED_UP),
+            ({"spent": 3}, ApprovalState.USED_UP),
+            ({"valid_until": NOW}, ApprovalState.EXPIRED),
+            ({"valid_until": NOW + TICK}, ApprovalState.GRANTED),
+            ({"valid_until": NOW, "decision": Decision.NONE}, ApprovalState.EXPIRED),
+            ({"valid_until": NOW, "decision": Decision.DENIED}, ApprovalState.DENIED),
+            ({"valid_until": NOW, "spent": 2}, ApprovalState.USED_UP),
+            ({"decision": Decision.NONE, "spent": 2}, ApprovalState.REQUESTED),
         ],
     )
     def test_each(self, changes, expected):
@@ -82,10 +82,10 @@ class TestState:
         until = NOW + timedelta(minutes=minutes)
         before = governance.state(decision, until, uses, spent, NOW)
         after = governance.state(decision, until, uses, spent, NOW + timedelta(minutes=later))
-        if before not in {State.REQUESTED, State.GRANTED}:
+        if before not in {ApprovalState.REQUESTED, ApprovalState.GRANTED}:
             assert after is before
         else:
-            assert after in {before, State.EXPIRED}
+            assert after in {before, ApprovalState.EXPIRED}
 
 
 class TestPermits:
