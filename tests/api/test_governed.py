@@ -240,6 +240,7 @@ class TestWrongApproval:
 class TestLedger:
     def test_each_use_is_told_once_by_the_key_that_used_it(self, cast, api, bound):
         approval = gov.granted(cast.acme, bound.key, cast.alice, uses=2)
+        tasks.record_uses(0)
         for number in (1, 2):
             code(api, bound, approval, request_id=f"run-{number}", ip="203.0.113.5")
         with builders.gains(cast.acme.id, "approval.used", "approval.used") as gained:
@@ -263,6 +264,7 @@ class TestLedger:
             assert sum(at_once(4, act)) == 5
 
     def test_one_that_is_cut_off_leaves_it_to_the_next(self, cast, api, bound, approval):
+        tasks.record_uses(0)
         code(api, bound, approval)
         with builders.gains(cast.acme.id), pytest.raises(KeyboardInterrupt), tenancy.within(cast.acme.id):
             services.record_approval_uses(approval.id)
