@@ -285,7 +285,8 @@ def _send(claimed: Claimed, mailer: Mailer) -> bool:
         raise _failed(claimed, error) from error
     try:
         mailer.send_messages([_message(claimed, reader)])
-    except smtplib.SMTPException as error:
+    # ValueError: an address that no header can hold.
+    except (smtplib.SMTPException, ValueError) as error:
         failure = _failed(claimed, error)
         if isinstance(error, smtplib.SMTPServerDisconnected):
             raise failure from error
@@ -314,7 +315,7 @@ def _message(claimed: Claimed, reader: ports.Recipient) -> mail.EmailMessage:
     )
 
 
-def _failed(claimed: Claimed, error: OSError) -> ServerUnreachableError:
+def _failed(claimed: Claimed, error: Exception) -> ServerUnreachableError:
     """Record why a mail did not go, without the server's words, which may hold an address."""
     code = getattr(error, "smtp_code", "")
     told = f"{type(error).__name__} {code}".strip()[:MAX_ERROR]

@@ -191,10 +191,8 @@ def _key(told: Told) -> str:
 def _expiring(told: Told) -> Words:
     when = day(told.data.get("expires_at"))
     subject = f"{_key(told)} expires" + (f" on {when}" if when else " soon")
-    if told.data.get("auto_rotate"):
-        todo = (
-            "It rotates by itself before then; nothing is to be done if what uses it takes up the new secret."
-        )
+    if turn := day(told.data.get("rotates_at")):
+        todo = f"It rotates by itself on {turn}; see that what uses it takes up the new secret."
     else:
         todo = "Rotate it before then, and give the new secret to whatever uses it."
     return Words(
@@ -328,27 +326,25 @@ def _approval_answered(told: Told) -> Words:
     return Words(subject=subject, paragraphs=[f"{subject} by {_who(told)} on {day(told.at)}."])
 
 
+# What was done to one key, and to many.
 _DONE_TO_KEYS: Final = {
-    "disable": "were disabled",
-    "revoke": "were revoked",
-    "hand_over": "now belong to a team",
-    "rotate": "rotate, and their old secrets end soon",
+    "disable": ("was disabled", "were disabled"),
+    "revoke": ("was revoked", "were revoked"),
+    "hand_over": ("now belongs to a team", "now belong to a team"),
+    "rotate": ("rotates, and its old secret ends soon", "rotate, and their old secrets end soon"),
 }
 
 
 def _member_removed(told: Told) -> Words:
     count = told.data["keys_count"]
-    done = _DONE_TO_KEYS.get(str(told.data.get("keys_action")), "were changed")
-    subject = f"Somebody left, and {count:,} of their keys {done}"
-    if count == 1:
-        subject = (
-            f"Somebody left, and a key of theirs {done.replace('were', 'was').replace('belong', 'belongs')}"
-        )
+    one, many = _DONE_TO_KEYS.get(str(told.data.get("keys_action")), ("was changed", "were changed"))
+    what = f"a key of theirs {one}" if count == 1 else f"{count:,} of their keys {many}"
+    subject = f"Somebody left, and {what}"
     return Words(
         subject=subject,
         paragraphs=[
             f"{subject}, as the organization's policy says. It was on {day(told.at)}.",
-            "See whether something still needs them.",
+            "See whether something still needs what they had.",
         ],
     )
 

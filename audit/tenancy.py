@@ -24,6 +24,7 @@ class Reason(StrEnum):
     POSSESSION = "a secret is reported by whoever holds or found it"
     CREATION = "an organization is created"
     WORKER = "the worker looks for what is due"
+    HEALTH = "what waits to be delivered is counted"
     OPERATOR_LEDGER = "what belongs to no organization is written to the operator's ledger"
 
 

@@ -16,10 +16,11 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.decorators import method_decorator
 
 from audit import admin as ledger_pages
-from audit import ledger, tenancy
+from audit import ledger, mailing, pulse, tenancy
 from audit.admin_pages import AnyModelAdmin, ReadOnlyAdmin, RecordedAdmin
 from orgs.middleware import actor
 from orgs.requests import PageRequest
+from portal import admin_health
 
 View = Callable[..., HttpResponseBase]
 
@@ -90,8 +91,9 @@ class Site(admin.AdminSite):
 
     @override
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add the ledger's pages: its key is of three columns, for which Django has none."""
+        """Add the ledger's pages: its key is of three columns, for which Django has none; and the health's."""
         return [
+            path("health/", self.admin_view(admin_health.health), name="health"),
             path("ledger/", self.admin_view(_operator_ledger), name="ledger_operator"),
             path("ledger/<slug:organization_id>/", self.admin_view(ledger_pages.entry_list), name="ledger"),
             path(
@@ -104,9 +106,15 @@ class Site(admin.AdminSite):
 
     @override
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        """List the ledger beside the models."""
+        """List the ledger and the health beside the models."""
         listed = super().get_app_list(request, app_label)
-        return listed if app_label else [*listed, _ledger_entry_point()]
+        return listed if app_label else [*listed, *_entry_points()]
+
+    @override
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Begin with what does not work."""
+        context = {"pulse": pulse.read(), "mail_is_on": mailing.is_on(), **(extra_context or {})}
+        return super().index(request, context)
 
 
 def _everywhere(view: View) -> View:
@@ -133,20 +141,27 @@ def _operator_ledger(request: HttpRequest) -> HttpResponseBase:  # noqa: ARG001
     return redirect("admin:ledger", organization_id=tenancy.operator_id())
 
 
-def _ledger_entry_point() -> dict[str, Any]:
-    url = reverse("admin:ledger_operator")
-    entries = {
-        "name": "Ledger entries",
-        "object_name": "Entry",
+def _entry_points() -> list[dict[str, Any]]:
+    return [
+        _entry_point("Ledger", "Ledger entries", "Entry", reverse("admin:ledger_operator")),
+        _entry_point("Health", "Worker, mail and webhooks", "Health", reverse("admin:health")),
+    ]
+
+
+def _entry_point(app: str, name: str, object_name: str, url: str) -> dict[str, Any]:
+    """Return a page of ours as the index lists models."""
+    model = {
+        "name": name,
+        "object_name": object_name,
         "perms": {"add": False, "change": False, "delete": False, "view": True},
         "admin_url": url,
         "add_url": None,
         "view_only": True,
     }
     return {
-        "name": "Ledger",
-        "app_label": "ledger",
+        "name": app,
+        "app_label": app.lower(),
         "app_url": url,
         "has_module_perms": True,
-        "models": [entries],
+        "models": [model],
     }

@@ -36,7 +36,7 @@ LEDGER_KEY = "notary/public.pem"
 START_SECONDS = 60
 STOP_SECONDS = 15
 # What the demo makes in its folder and --reset deletes; last the file that shows the folder is a demo's.
-MADE = (PEPPER_FILE, ENCRYPTION_FILE, SIGN_INS_FILE, "static", "notary", "postgresql", ENV_FILE)
+MADE = (PEPPER_FILE, ENCRYPTION_FILE, SIGN_INS_FILE, "static", "mailbox", "notary", "postgresql", ENV_FILE)
 # Settings of the person's shell that would contradict the demo's own.
 OWN_SETTINGS = (
     "DATABASE_",
@@ -45,6 +45,8 @@ OWN_SETTINGS = (
     "KEYSTEAD_PEPPER",
     "KEYSTEAD_ENCRYPTION_KEYS",
     "KEYSTEAD_BASE_URL",
+    "KEYSTEAD_EMAIL_",
+    "KEYSTEAD_WEBHOOK_",
     "PG",
 )
 
@@ -194,6 +196,8 @@ class Demo:
             "KEYSTEAD_STATIC_ROOT": str(self.home / "static"),
             # Part of the ledgers' names, and so the same whatever the port.
             "LEDGER_ORIGIN_HOST": "localhost",
+            "KEYSTEAD_EMAIL_URL": "mailbox:",
+            "KEYSTEAD_EMAIL_FROM": "Keystead <keys@keystead.example>",
         }
         if (self.home / LEDGER_KEY).exists():
             values["LEDGER_PUBLIC_KEY_FILE"] = str(self.home / LEDGER_KEY)
@@ -347,7 +351,8 @@ def read_sign_ins(path: Path) -> list[dict[str, str]]:
 
 def welcome(url: str, sign_ins: list[dict[str, str]]) -> str:
     """Return what the person reads when all is up: addresses, and a table of who may sign in."""
-    addresses = [("Portal", url), ("Admin site", f"{url}/admin/"), ("API", f"{url}/v1/docs")]
+    places = (("Portal", ""), ("Admin site", "/admin/"), ("API", "/v1/docs"), ("Mail", "/dev/mail"))
+    addresses = [(name, f"{url}{path}") for name, path in places]
     blocks = [table(addresses)]
     if sign_ins:
         columns = list(sign_ins[0])

@@ -5,6 +5,7 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
+from audit import pulse
 from portal import errors
 
 
@@ -18,10 +19,27 @@ def healthz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
 @login_not_required
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
-    """Say whether requests can be served: the database answers and its migrations are there."""
+    """Say whether requests can be served: the database answers and its migrations are there.
+
+    A missing worker is told and changes nothing of that: keys are verified and pages are served without it.
+    """
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM orgs_organization LIMIT 1")
+        found, waiting = pulse.read(), pulse.undelivered()
     except errors.UNAVAILABLE:
         return JsonResponse({"status": "unavailable", "database": "unreachable"}, status=503)
-    return JsonResponse({"status": "ok", "database": "ok"})
+    return JsonResponse(
+        {
+            "status": "ok",
+            "database": "ok",
+            "worker": "missing" if found.is_missing else "ok",
+            "worker_seen_seconds": found.seen_seconds,
+            "queue": {
+                "due": found.jobs_due,
+                "oldest_seconds": found.oldest_seconds,
+                "failed": found.jobs_failed,
+            },
+            "undelivered": {"webhooks": waiting.webhooks, "mails": waiting.mails},
+        }
+    )

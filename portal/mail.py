@@ -1,8 +1,7 @@
 """Where mail goes: `KEYSTEAD_EMAIL_URL` read into Django's settings. Pure."""
 
+import re
 from collections.abc import Mapping
-from email.headerregistry import Address
-from email.utils import parseaddr
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -13,6 +12,8 @@ MAILBOX: Final = "portal.mailbox.Backend"
 # Of each step that waits for the server; the worker's other lane goes on meanwhile.
 TIMEOUT_SECONDS: Final = 15
 PORTS: Final = {"smtp": 587, "smtps": 465}
+_ADDRESS: Final = r"[^\s@<>,;:\"()]+@[^\s@<>,;:\"()]+"
+SENDER: Final = re.compile(rf"{_ADDRESS}|[^@<>,;:\"()\r\n]+ <{_ADDRESS}>")
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 type Mailers = dict[str, dict[str, Any]]
@@ -80,15 +81,10 @@ def sender(text: str, *, is_needed: bool) -> str:
     Raises:
         ImproperlyConfigured: it is no address, or there is none and mail is sent.
     """
-    name, address = parseaddr(text)
     if not text and not is_needed:
         return ""
-    try:
-        parsed = Address(display_name=name, addr_spec=address)
-    except (ValueError, IndexError, TypeError):
-        parsed = Address()
-    if not parsed.username or not parsed.domain:
+    if SENDER.fullmatch(text) is None:
         raise ImproperlyConfigured(
             "KEYSTEAD_EMAIL_FROM must be the address that mail comes from, like keys@example.com."
         )
-    return str(parsed)
+    return text

@@ -140,6 +140,7 @@ OTHER_URLS = {
     "jsi18n",
     "view_on_site",
     "app_list",
+    "health",
     "ledger_operator",
     "ledger",
     "ledger_entry",
@@ -168,7 +169,9 @@ def addresses(cast: Cast) -> list[str]:
         for model, pk in objects.items()
         for page in ("history", "delete", "change")
     ]
-    found += [reverse(f"admin:{name}") for name in ("index", "jsi18n", "autocomplete", "ledger_operator")]
+    found += [
+        reverse(f"admin:{name}") for name in ("index", "health", "jsi18n", "autocomplete", "ledger_operator")
+    ]
     found += [
         reverse("admin:app_list", args=["orgs"]),
         reverse("admin:orgs_user_password", args=[cast.alice.pk]),

@@ -24,7 +24,7 @@ CLOCK: Final = "clock"
 # never hold up what the clock asks for: expiry, rotations, roll-ups. (name, queues, jobs at once)
 LANES: Final = (
     (CLOCK, ["default"], 4),
-    ("webhooks", ["webhooks"], 8),
+    ("webhooks", ["webhooks"], 2),
     ("mail", ["mail"], 2),
 )
 SPARE: Final = 2

@@ -1,0 +1,182 @@
+"""What people are told by mail: to whom each act goes, and that no entry can say more than its words."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from audit import notices
+from audit.acts import Act
+from audit.notices import MOST_LISTED, MOST_SINGLE, RULES, Told, day, word
+
+AT = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+PEOPLE = {notices.OWNERS: ["usr_owner"], notices.OWNERS_AND_ADMINS: ["usr_admin", "usr_owner"]}
+BASE = "https://keys.example.com"
+# What makes an act be told, where it is not always.
+FACTS = {
+    Act.ROTATION_STARTED: {"reason": "owner_left"},
+    Act.MEMBER_REMOVED: {"keys_count": 2, "keys_action": "revoke"},
+}
+
+
+def told(act, index=7, **changes):
+    fields = {
+        "epoch": 1,
+        "index": index,
+        "act": act,
+        "at": AT,
+        "target": "key_a",
+        "actor": "sys_worker",
+        "name": "noc",
+        "path": "/keys/key_a",
+        "data": FACTS.get(act, {}),
+    }
+    return Told(**fields | changes)
+
+
+def letters(*entries, owners=("usr_bob",)):
+    return notices.letters(entries, PEOPLE, frozenset(owners), organization="Acme", base_url=BASE)
+
+
+class TestTheTable:
+    def test_who_gets_what(self):
+        found = {
+            str(act): [letter.user_id for letter in letters(told(act, owner_id="usr_bob"))] for act in RULES
+        }
+        everybody, above = ["usr_admin", "usr_owner", "usr_bob"], ["usr_admin", "usr_owner"]
+        assert found == {
+            "key.expiring": everybody,
+            "key.expired": everybody,
+            "key.leaked": everybody,
+            "key.first_network": everybody,
+            "rotation.started": everybody,
+            "rotation.overdue": everybody,
+            "rotation.failed": everybody,
+            "webhook.disabled": ["usr_owner"],
+            "breakglass.executed": above,
+            "breakglass.refused": above,
+            "approval.requested": above,
+            "approval.granted": ["usr_bob"],
+            "approval.denied": ["usr_bob"],
+            "member.removed": above,
+        }
+
+    def test_nothing_else_is_mailed(self):
+        assert not notices.is_mailed("key.created")
+        assert letters(told(Act.KEY_CREATED)) == []
+
+    @pytest.mark.parametrize("act", RULES)
+    def test_each_has_words_without_any_fact(self, act):
+        """An entry of an earlier version may lack what a later one says."""
+        [letter, *_] = letters(told(act, name="", path="", owner_id="usr_bob"))
+        assert letter.subject.startswith("[Acme] ")
+        assert f"\n\n{BASE}{RULES[act].page}\n\n--\nYou get this" in letter.text
+        assert "None" not in letter.text
+        assert "{" not in letter.subject + letter.text
+
+    @pytest.mark.parametrize("act", RULES)
+    def test_many_are_one(self, act):
+        entries = [told(act, index=index, owner_id="usr_bob") for index in range(500)]
+        found = letters(*entries)
+        assert len({letter.user_id for letter in found}) == len(found)
+        assert all(letter.place == (1, 0) and "500" in letter.subject for letter in found)
+        assert all(letter.text.count("\n- ") == MOST_LISTED for letter in found)
+        assert all("and 480 more" in letter.text for letter in found)
+
+    def test_who_owns_nothing_here_gets_none(self):
+        found = letters(told(Act.KEY_EXPIRED, owner_id="usr_gone"))
+        assert [letter.user_id for letter in found] == ["usr_admin", "usr_owner"]
+
+
+class TestWhichEntries:
+    def test_rotations_by_people_are_not_told(self):
+        assert letters(told(Act.ROTATION_STARTED, actor="usr_bob", data={})) == []
+        itself = letters(told(Act.ROTATION_STARTED, actor="key_a", data={}))
+        assert "rotated itself" in itself[0].subject
+
+    @pytest.mark.parametrize("data", [{}, {"keys_count": 0}, {"keys_count": "2"}])
+    def test_who_leaves_without_keys_is_not_told(self, data):
+        assert letters(told(Act.MEMBER_REMOVED, data=data)) == []
+
+    def test_who_asks_for_approval_is_not_told_of_it(self):
+        found = letters(told(Act.APPROVAL_REQUESTED, actor="usr_owner"))
+        assert [letter.user_id for letter in found] == ["usr_admin"]
+
+    def test_few_are_mails_of_their_own(self):
+        entries = [told(Act.KEY_EXPIRED, index=index) for index in range(MOST_SINGLE)]
+        assert [letter.place for letter in letters(*entries) if letter.user_id == "usr_owner"] == [
+            (1, 0),
+            (1, 1),
+            (1, 2),
+        ]
+
+    def test_whom_it_concerns_in_person_keeps_it_without_the_role(self):
+        [admin] = [
+            letter
+            for letter in letters(
+                *[told(Act.KEY_EXPIRED, index=index, owner_id="usr_admin") for index in range(9)],
+                told(Act.KEY_EXPIRED, index=9),
+                owners=["usr_admin"],
+            )
+            if letter.user_id == "usr_admin"
+        ]
+        assert admin.roles == frozenset()
+        assert "10 keys" in admin.subject
+
+
+class TestWords:
+    def test_an_expiry(self):
+        data = {"expires_at": "2026-12-03T09:00:00.000Z", "auto_rotate": False}
+        letter = letters(told(Act.KEY_EXPIRING, data=data))[0]
+        assert letter.subject == "[Acme] The key “noc” expires on 3 December 2026, 09:00 UTC"
+        assert letter.text == (
+            "The key “noc” expires on 3 December 2026, 09:00 UTC. From then on every call with it is refused.\n\n"
+            "Rotate it before then, and give the new secret to whatever uses it.\n\n"
+            f"{BASE}/keys/key_a\n\n--\nYou get this as an owner or admin of Acme.\n"
+        )
+        turns = letters(told(Act.KEY_EXPIRING, data=data | {"rotates_at": "2026-11-30T09:00:00.000Z"}))[0]
+        assert "It rotates by itself on 30 November 2026, 09:00 UTC" in turns.text
+
+    def test_a_break_glass(self):
+        found = {
+            count: letters(told(Act.BREAKGLASS_EXECUTED, who="Alice", data={"count": count}))[0]
+            for count in (1, 10_000)
+        }
+        assert found[1].subject == "[Acme] Break-glass: 1 key was revoked"
+        assert found[10_000].subject == "[Acme] Break-glass: 10,000 keys were revoked"
+        assert "by Alice" in found[1].text
+
+    def test_a_leaver(self):
+        one = letters(told(Act.MEMBER_REMOVED, data={"keys_count": 1, "keys_action": "hand_over"}))[0]
+        assert one.subject == "[Acme] Somebody left, and a key of theirs now belongs to a team"
+        two = letters(told(Act.MEMBER_REMOVED, data={"keys_count": 2, "keys_action": "rotate"}))[0]
+        assert (
+            two.subject == "[Acme] Somebody left, and 2 of their keys rotate, and their old secrets end soon"
+        )
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "noc\r\nBcc: all@evil.example",
+            "noc\n\nhttps://evil.example",
+            "noc\x00\x1b[2J",
+            "\u202enoc\u2028x\u2029y",
+            "n" * 5_000,
+            "{count} {0.__class__} %s",
+        ],
+    )
+    def test_a_name_stays_a_name(self, name):
+        entries = [told(Act.KEY_EXPIRED, name=name, data={"expires_at": name}, who=name)]
+        for letter in [*letters(*entries), *letters(*entries * 9)]:
+            assert not set(letter.subject) & set("\r\n\x00\x1b\u202e\u2028\u2029")
+            assert len(letter.subject) <= 200
+            assert not [line for line in letter.text.splitlines() if line.startswith(("Bcc", "https://evil"))]
+            assert len(letter.text) < 5_000
+
+    def test_a_word_is_one_short_line(self):
+        assert word(" a\tb\n\nc ") == "a b c"
+        assert len(word("x" * 81)) == 80
+        assert word("e\u0301") == "e\u0301"
+
+    @pytest.mark.parametrize("value", [None, 5, "", "yesterday", {}])
+    def test_what_is_no_time_is_left_out(self, value):
+        assert day(value) == ""

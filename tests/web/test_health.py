@@ -1,0 +1,158 @@
+"""What `/readyz`, the operator and people's pages say of the worker: that it is there, or that nothing is delivered."""
+
+import os
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from django.template import Context, Template
+from django.test import Client
+from django.urls import reverse
+
+from audit import tenancy
+from audit.models import Mail
+from tests import builders
+
+KEYS = {"status", "database", "worker", "worker_seen_seconds", "queue", "undelivered"}
+
+
+@pytest.fixture
+def queue():
+    """The queue's tables, as the worker writes them, and as they were at the end."""
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as app:
+        yield app
+        app.execute("DELETE FROM procrastinate_jobs WHERE task_name LIKE 'tests.%'")
+        app.execute("DELETE FROM procrastinate_workers")
+        app.execute("DELETE FROM procrastinate_periodic_defers")
+
+
+def readyz():
+    answer = Client().get("/readyz")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def beat(queue, ago="0 seconds"):
+    queue.execute("DELETE FROM procrastinate_workers")
+    queue.execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - %s::interval)", [ago])
+
+
+def put(queue, status="todo", task="tests.job", scheduled=None):
+    queue.execute(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, status, scheduled_at)"
+        " VALUES ('tests', %s, %s, now() + %s::interval)",
+        [task, status, scheduled],
+    )
+
+
+def words():
+    return Template('{% load worker %}{% worker_missing "Webhooks are not delivered." %}').render(Context())
+
+
+class TestReadyz:
+    def test_a_worker_that_lives(self, queue):
+        beat(queue)
+        found = readyz()
+        assert set(found) == KEYS
+        assert (found["status"], found["worker"]) == ("ok", "ok")
+        assert found["worker_seen_seconds"] < 5
+
+    def test_one_that_was_killed(self, queue):
+        beat(queue, "2 minutes")
+        found = readyz()
+        assert (found["status"], found["worker"]) == ("ok", "missing")
+        assert 115 < found["worker_seen_seconds"] < 125
+
+    def test_one_that_was_stopped(self, queue):
+        """It leaves no row behind; what the clock had it do tells when it was there."""
+        queue.execute("DELETE FROM procrastinate_workers")
+        queue.execute(
+            "INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp)"
+            " VALUES ('tests.job', extract(epoch FROM now())::bigint - 5)"
+        )
+        found = readyz()
+        assert found["worker"] == "missing"
+        assert 4 <= found["worker_seen_seconds"] < 15
+
+    def test_none_ever(self, queue):
+        queue.execute("DELETE FROM procrastinate_workers")
+        found = readyz()
+        assert (found["worker"], found["worker_seen_seconds"]) == ("missing", None)
+
+    def test_what_waits(self, queue):
+        before = readyz()["queue"]
+        put(queue)
+        put(queue, scheduled="-90 seconds")
+        put(queue, scheduled="1 hour")
+        put(queue, "failed")
+        after = readyz()["queue"]
+        assert after["due"] == before["due"] + 2
+        assert after["failed"] == before["failed"] + 1
+        assert after["oldest_seconds"] >= 90
+
+    def test_counts_alone(self, queue):
+        put(queue, "failed", task="tests.secret_name")
+        acme = builders.organization()
+        text = Client().get("/readyz").content.decode()
+        assert "secret_name" not in text
+        assert acme.id not in text
+
+    def test_mail_that_waits_in_any_organization(self, queue):
+        before, acme = readyz()["undelivered"]["mails"], builders.organization()
+        waiting(acme)
+        assert readyz()["undelivered"]["mails"] == before + 1
+
+
+class TestTheOperatorsPage:
+    def test_nothing_is_delivered(self, queue):
+        beat(queue, "1 hour")
+        client = builders.signed_in(builders.person("Olga", is_superuser=True))
+        for name in ("admin:health", "admin:index"):
+            shown = client.get(reverse(name)).content.decode()
+            assert "Nothing is delivered: no worker has been seen since" in shown
+            assert "No mail is sent" in shown
+        beat(queue)
+        assert "Nothing is delivered" not in client.get(reverse("admin:health")).content.decode()
+
+    def test_without_a_mail_server_it_says_so(self, queue, settings):
+        client = builders.signed_in(builders.person("Olga", is_superuser=True))
+        assert "No mail is sent" in client.get(reverse("admin:health")).content.decode()
+        settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+        assert "No mail is sent" not in client.get(reverse("admin:health")).content.decode()
+
+    def test_what_failed(self, queue):
+        put(queue, "failed", task="tests.broken_job")
+        acme = builders.organization()
+        waiting(acme, attempts=3, error="SMTPDataError 554")
+        waiting(acme, index=2, state="given_up", error="TimeoutError")
+        client = builders.signed_in(builders.person("Olga", is_superuser=True))
+        shown = client.get(reverse("admin:health")).content.decode()
+        assert "tests.broken_job" in shown
+        assert "SMTPDataError 554" in shown
+        assert "given up" in shown
+        assert shown.count(acme.id) == 2
+
+
+class TestOtherPages:
+    def test_they_say_what_does_not_happen(self, queue):
+        beat(queue, "1 hour")
+        assert "<b>Webhooks are not delivered.</b> No worker has been seen since" in words()
+        queue.execute("DELETE FROM procrastinate_workers")
+        assert "No worker has ever been seen." in words()
+
+    def test_nothing_while_one_lives(self, queue):
+        beat(queue)
+        assert words().strip() == ""
+
+
+def waiting(where, index=1, **columns):
+    now = datetime.now(UTC)
+    fields = {
+        "epoch": 1,
+        "user_id": "usr_x",
+        "act": "key.expired",
+        "created_at": now,
+        "due_at": now,
+    } | columns
+    with tenancy.within(where.id):
+        Mail.objects.create(organization_id=where.id, index=index, subject="s", text="t", **fields)
