@@ -21,7 +21,7 @@ from keystead.errors import (
 )
 from keystead.secret import looks_like_secret
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 Parameters = Sequence[tuple[str, str]]
 IDEMPOTENCY: str = "Idempotency-Key"
@@ -41,7 +41,7 @@ class Repeat(Enum):
 
 
 @dataclass(frozen=True)
-class Call(Generic[T]):
+class Call(Generic[T_co]):
     """A call; `body` may hold a secret, so that it is in no repr.
 
     Args:
@@ -53,7 +53,7 @@ class Call(Generic[T]):
 
     method: str
     path: str
-    parse: Callable[[Any], T] = field(repr=False)
+    parse: Callable[[Any], T_co] = field(repr=False)
     parameters: Parameters = ()
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     repeat: Repeat = Repeat.UNPROCESSED
@@ -72,7 +72,7 @@ class Call(Generic[T]):
             own[IDEMPOTENCY] = self.idempotency_key
         return own
 
-    def named(self, request_id: str | None) -> Call[T]:
+    def named(self, request_id: str | None) -> Call[T_co]:
         """Return the call under the caller's own request id, where it is one that the portal will take."""
         if request_id and _SANE_REQUEST_ID.fullmatch(request_id) and not looks_like_secret(request_id):
             return replace(self, request_id=request_id)
@@ -125,7 +125,7 @@ def path_of(base: str, id_: str, *rest: str, like: str = "an id") -> str:
     return "/".join((base, quote(id_, safe=""), *rest))
 
 
-def result(call: Call[T], outcome: Outcome) -> T:
+def result(call: Call[T_co], outcome: Outcome) -> T_co:
     """Return what the answer says.
 
     Raises:

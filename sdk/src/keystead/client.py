@@ -1,7 +1,11 @@
 """The clients: `Keystead` blocks, `AsyncKeystead` is awaited.
 
     api_keys.validate(raw, scopes=…)     the key's info, or an exception: what a service asks for each request
-    keys.verify · create · list · get · update · rotate · revoke
+    keys.verify · create · list · get · update · rotate · revoke · burn
+    rotations.get · complete · cancel
+    approvals.request · list · get
+    executions.record · get
+    break_glass.dry_run · execute
     usage.get · of_key
     entitlements.check_for_key
     me()
@@ -14,7 +18,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from keystead import operations
+from keystead import breakglass, governed, operations
 from keystead.judging import AsyncJudge, Judge
 from keystead.methods import (
     awaitable,
@@ -77,6 +81,9 @@ class Keystead:
         self.usage = Usage(self._transport)
         self.entitlements = Entitlements(self._transport)
         self.rotations = Rotations(self._transport)
+        self.approvals = Approvals(self._transport)
+        self.executions = Executions(self._transport)
+        self.break_glass = BreakGlass(self._transport)
 
     me = blocking(operations.get_me)
 
@@ -138,6 +145,37 @@ class Rotations:
     cancel = blocking(operations.cancel_rotation)
 
 
+class Approvals:
+    """What people let bound service keys do."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    request = blocking(governed.request_approval)
+    list = blocking_pages(governed.list_approvals)
+    get = blocking(governed.get_approval)
+
+
+class Executions:
+    """What service keys did."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    record = blocking(governed.record_execution)
+    get = blocking(governed.get_execution)
+
+
+class BreakGlass:
+    """Every key that a filter takes, revoked in one act."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    dry_run = blocking(breakglass.dry_run_break_glass)
+    execute = blocking(breakglass.break_glass)
+
+
 class Usage:
     """What was called, and how often."""
 
@@ -188,6 +226,9 @@ class AsyncKeystead:
         self.usage = AsyncUsage(self._transport)
         self.entitlements = AsyncEntitlements(self._transport)
         self.rotations = AsyncRotations(self._transport)
+        self.approvals = AsyncApprovals(self._transport)
+        self.executions = AsyncExecutions(self._transport)
+        self.break_glass = AsyncBreakGlass(self._transport)
 
     me = awaitable(operations.get_me)
 
@@ -247,6 +288,37 @@ class AsyncRotations:
     get = awaitable(operations.get_rotation)
     complete = awaitable(operations.complete_rotation)
     cancel = awaitable(operations.cancel_rotation)
+
+
+class AsyncApprovals:
+    """What people let bound service keys do."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    request = awaitable(governed.request_approval)
+    list = awaitable_pages(governed.list_approvals)
+    get = awaitable(governed.get_approval)
+
+
+class AsyncExecutions:
+    """What service keys did."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    record = awaitable(governed.record_execution)
+    get = awaitable(governed.get_execution)
+
+
+class AsyncBreakGlass:
+    """Every key that a filter takes, revoked in one act."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    dry_run = awaitable(breakglass.dry_run_break_glass)
+    execute = awaitable(breakglass.break_glass)
 
 
 class AsyncUsage:

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from keystead import operations
+from keystead.asking import next_page
 from keystead.builder import KeyBuilder
 from keystead.calls import Call
 from keystead.judging import AsyncJudge, Judge
-from keystead.models import Key, Page
+from keystead.models import AnyPage
 from keystead.question import Question
 
 P = ParamSpec("P")
@@ -64,29 +64,31 @@ def awaitable_question(
     return _like(ask, method, judge)
 
 
-def blocking_pages(operation: Callable[P, Call[Page]]) -> Callable[Concatenate[Any, P], Iterator[Key]]:
-    """Return a method that yields the keys of page after page."""
+def blocking_pages(operation: Callable[P, Call[AnyPage[T]]]) -> Callable[Concatenate[Any, P], Iterator[T]]:
+    """Return a method that yields what is on page after page."""
 
-    def method(self: Any, *args: P.args, **kwargs: P.kwargs) -> Iterator[Key]:
-        call: Call[Page] | None = operation(*args, **kwargs)
+    def method(self: Any, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        call: Call[AnyPage[T]] | None = operation(*args, **kwargs)
         while call is not None:
-            page = self._transport.send(call)
+            page: AnyPage[T] = self._transport.send(call)
             yield from page.data
-            call = operations.next_page(call, page)
+            call = next_page(call, page)
 
     return _like(operation, method)
 
 
-def awaitable_pages(operation: Callable[P, Call[Page]]) -> Callable[Concatenate[Any, P], AsyncIterator[Key]]:
-    """Return an asynchronous generator method that yields the keys of page after page."""
+def awaitable_pages(
+    operation: Callable[P, Call[AnyPage[T]]],
+) -> Callable[Concatenate[Any, P], AsyncIterator[T]]:
+    """Return an asynchronous generator method that yields what is on page after page."""
 
-    async def method(self: Any, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Key]:
-        call: Call[Page] | None = operation(*args, **kwargs)
+    async def method(self: Any, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        call: Call[AnyPage[T]] | None = operation(*args, **kwargs)
         while call is not None:
-            page = await self._transport.send(call)
-            for key in page.data:
-                yield key
-            call = operations.next_page(call, page)
+            page: AnyPage[T] = await self._transport.send(call)
+            for each in page.data:
+                yield each
+            call = next_page(call, page)
 
     return _like(operation, method)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from keystead.errors import REFUSALS, InvalidKey, SecretAlreadyShown
 from keystead.secret import Secret
@@ -323,6 +323,23 @@ class RotatedKey(CreatedKey):
     """A rotated key, and its new secret: shown this once, kept nowhere."""
 
     rotation: Rotation | None = None
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class AnyPage(Protocol[T_co]):
+    """A page of something, and the cursor of the next; None after the last."""
+
+    @property
+    def data(self) -> tuple[T_co, ...]:
+        """Return what is on it."""
+        ...
+
+    @property
+    def next_cursor(self) -> str | None:
+        """Return where the next begins."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from keystead.calls import Call, Parameters, Repeat, key_path, path_of
+from keystead.asking import (
+    ABSENT,
+    Absent,
+    Moment,
+    OneOrMore,
+    acting,
+    creating,
+    given,
+    moment,
+    nothing,
+    nullable,
+    query,
+    reading,
+    several,
+)
+from keystead.calls import Call, Repeat, key_path, path_of
 from keystead.errors import UnreadableAnswer
 from keystead.models import (
     VALID,
@@ -33,20 +46,7 @@ from keystead.reading import read
 from keystead.secret import Secret, looks_like_secret
 from keystead.usage import KeyUsage, UsageReport
 
-T = TypeVar("T")
-Moment = datetime | str
-OneOrMore = str | Sequence[str]
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-
-
-class Absent:
-    """What was not given, where None has a meaning of its own."""
-
-    def __repr__(self) -> str:
-        return "ABSENT"
-
-
-ABSENT: Final = Absent()
 
 
 def verify(question: Question) -> Call[Verdict]:
@@ -100,7 +100,7 @@ def create_key(
     Raises:
         ApiError: PermissionDenied, Conflict (`name_taken`), Invalid and their like.
     """
-    body = _given(
+    body = given(
         name=name,
         kind=kind,
         environment=environment,
@@ -117,8 +117,8 @@ def create_key(
         auto_rotate=auto_rotate,
         may_rotate_itself=may_rotate_itself,
         approval_bound=approval_bound,
-    ) | _nullable(expires_at=expires_at)
-    return _creating("/v1/api-keys", body, CreatedKey, idempotency_key)
+    ) | nullable(expires_at=expires_at)
+    return creating("/v1/api-keys", body, CreatedKey, idempotency_key)
 
 
 def list_keys(
@@ -148,7 +148,7 @@ def list_keys(
         sort: `created_at`, `last_used_at`, `expires_at` or `name`; `-` before it for falling.
         page_size: 1 to 200 keys a call.
     """
-    parameters = _parameters(
+    parameters = query(
         organization=org_id,
         status=status,
         kind=kind,
@@ -157,27 +157,13 @@ def list_keys(
         owner=owner,
         scope=scope,
         q=q,
-        expires_before=_moment(expires_before),
-        unused_since=_moment(unused_since),
+        expires_before=moment(expires_before),
+        unused_since=moment(unused_since),
         sort=sort,
         limit=page_size,
     )
     parameters += [("tag", f"{name}:{value}") for name, value in (tags or {}).items()]
-    return _reading("/v1/api-keys", Page, parameters)
-
-
-def next_page(call: Call[Page], page: Page) -> Call[Page] | None:
-    """Return the call for the page after this one, None after the last.
-
-    Raises:
-        UnreadableAnswer: the next page is this one, and so on for ever.
-    """
-    if page.next_cursor is None:
-        return None
-    if ("cursor", page.next_cursor) in call.parameters:
-        raise UnreadableAnswer("The list does not go on.")
-    kept = [(name, value) for name, value in call.parameters if name != "cursor"]
-    return replace(call, parameters=[*kept, ("cursor", page.next_cursor)])
+    return reading("/v1/api-keys", Page, parameters)
 
 
 def get_key(key_id: str) -> Call[Key]:
@@ -186,7 +172,7 @@ def get_key(key_id: str) -> Call[Key]:
     Raises:
         NotFound: there is none that the client may see.
     """
-    return _reading(key_path(key_id), Key)
+    return reading(key_path(key_id), Key)
 
 
 def update_key(
@@ -215,7 +201,7 @@ def update_key(
     Raises:
         ApiError: NotFound, PermissionDenied, Conflict, Invalid.
     """
-    body = _given(
+    body = given(
         name=name,
         description=description,
         tags=tags,
@@ -224,7 +210,7 @@ def update_key(
         enabled=enabled,
         auto_rotate=auto_rotate,
         may_rotate_itself=may_rotate_itself,
-    ) | _nullable(
+    ) | nullable(
         owner=owner,
         expires_at=expires_at,
         rate_limit=rate_limit,
@@ -260,16 +246,16 @@ def rotate_key(
     Raises:
         ApiError: NotFound, PermissionDenied, Conflict (`rotation_running`), Invalid.
     """
-    body = _given(
+    body = given(
         mode=mode,
         version=version,
         grace_seconds=grace_seconds,
         targets=None if targets is None else list(targets),
         quiet_seconds=quiet_seconds,
-        deadline=_moment(deadline),
+        deadline=moment(deadline),
     )
     path = "/v1/keys/rotate" if key_id is None else key_path(key_id, "rotate")
-    return _creating(path, body, RotatedKey, idempotency_key)
+    return creating(path, body, RotatedKey, idempotency_key)
 
 
 def get_rotation(rotation_id: str) -> Call[Rotation]:
@@ -278,7 +264,7 @@ def get_rotation(rotation_id: str) -> Call[Rotation]:
     Raises:
         NotFound: there is none that the client may see.
     """
-    return _reading(_rotation(rotation_id), Rotation)
+    return reading(_rotation(rotation_id), Rotation)
 
 
 def complete_rotation(rotation_id: str) -> Call[Rotation]:
@@ -288,7 +274,7 @@ def complete_rotation(rotation_id: str) -> Call[Rotation]:
         NotFound: there is none that the client may see.
         Conflict: it was cancelled, or another one took its place.
     """
-    return _acting(_rotation(rotation_id, "complete"), Rotation)
+    return acting(_rotation(rotation_id, "complete"), Rotation)
 
 
 def cancel_rotation(rotation_id: str) -> Call[Rotation]:
@@ -298,7 +284,7 @@ def cancel_rotation(rotation_id: str) -> Call[Rotation]:
         NotFound: there is none that the client may see.
         Conflict: it has ended.
     """
-    return _acting(_rotation(rotation_id, "cancel"), Rotation)
+    return acting(_rotation(rotation_id, "cancel"), Rotation)
 
 
 def burn_secret(secret: str) -> Call[None]:
@@ -313,7 +299,7 @@ def burn_secret(secret: str) -> Call[None]:
         TooManyRequests: from this address, too often.
     """
     body = {"secret": Secret(secret)}
-    return Call("POST", "/v1/keys/revoke", _nothing, body=body, repeat=Repeat.ANY_TIME, is_anonymous=True)
+    return Call("POST", "/v1/keys/revoke", nothing, body=body, repeat=Repeat.ANY_TIME, is_anonymous=True)
 
 
 def revoke_key(key_id: str, *, reason: str | None = None, note: str | None = None) -> Call[None]:
@@ -326,8 +312,8 @@ def revoke_key(key_id: str, *, reason: str | None = None, note: str | None = Non
     Raises:
         ApiError: NotFound, PermissionDenied.
     """
-    body = _given(reason=reason, note=note)
-    return Call("POST", key_path(key_id, "revoke"), _nothing, body=body, repeat=Repeat.ANY_TIME)
+    body = given(reason=reason, note=note)
+    return Call("POST", key_path(key_id, "revoke"), nothing, body=body, repeat=Repeat.ANY_TIME)
 
 
 def get_usage(
@@ -354,8 +340,8 @@ def get_usage(
         org_id: a customer's; with a key of the operator's organization alone.
         key, endpoint, region, outcome, environment, project: count these alone; of several, any.
     """
-    bounds = {"from": _moment(since), "to": _moment(until)}
-    parameters = _parameters(**bounds, interval=interval, group_by=group_by, organization=org_id)
+    bounds = {"from": moment(since), "to": moment(until)}
+    parameters = query(**bounds, interval=interval, group_by=group_by, organization=org_id)
     filters = {
         "key": key,
         "endpoint": endpoint,
@@ -364,8 +350,8 @@ def get_usage(
         "environment": environment,
         "project": project,
     }
-    parameters += [(name, value) for name, given in filters.items() for value in _several(given)]
-    return _reading("/v1/usage", UsageReport, parameters)
+    parameters += [(name, value) for name, given in filters.items() for value in several(given)]
+    return reading("/v1/usage", UsageReport, parameters)
 
 
 def get_usage_of_key(key_id: str, *, org_id: str | None = None) -> Call[KeyUsage]:
@@ -377,7 +363,7 @@ def get_usage_of_key(key_id: str, *, org_id: str | None = None) -> Call[KeyUsage
     Raises:
         NotFound: there is none that the client may see.
     """
-    return _reading(key_path(key_id, "usage"), KeyUsage, _parameters(organization=org_id))
+    return reading(key_path(key_id, "usage"), KeyUsage, query(organization=org_id))
 
 
 def check_entitlement(key: str, entitlement: str) -> Call[EntitlementCheck]:
@@ -394,66 +380,11 @@ def check_entitlement(key: str, entitlement: str) -> Call[EntitlementCheck]:
 
 def get_me() -> Call[Me]:
     """Return the client's own key and the scopes that count now."""
-    return _reading("/v1/me", Me)
+    return reading("/v1/me", Me)
 
 
 def _rotation(rotation_id: str, *rest: str) -> str:
     return path_of("/v1/rotations", rotation_id, *rest, like="a rotation's id: those look like rot_…")
-
-
-def _acting(path: str, kind: type[T], body: Mapping[str, Any] | None = None) -> Call[T]:
-    """Return a call that changes what is there already, once however often it is sent."""
-    return _creating(path, {} if body is None else body, kind, None)
-
-
-def _reading(path: str, kind: type[T], parameters: Parameters = ()) -> Call[T]:
-    return Call("GET", path, lambda data: read(kind, data), parameters=parameters, repeat=Repeat.ANY_TIME)
-
-
-def _creating(path: str, body: Mapping[str, Any], kind: type[T], idempotency_key: str | None) -> Call[T]:
-    """Return a call that may be repeated, as the portal acts once for its Idempotency-Key."""
-    once = idempotency_key or f"sdk_{secrets.token_hex(16)}"
-    return Call(
-        "POST",
-        path,
-        lambda data: read(kind, data),
-        body=body,
-        repeat=Repeat.ANY_TIME,
-        idempotency_key=once,
-    )
-
-
-def _given(**members: Any) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def _nullable(**members: Any) -> dict[str, Any]:
-    return {name: _moment(value) for name, value in members.items() if value is not ABSENT}
-
-
-def _parameters(**members: Any) -> list[tuple[str, str]]:
-    return [(name, str(value)) for name, value in members.items() if value is not None]
-
-
-def _several(given: OneOrMore | None) -> Sequence[str]:
-    return [given] if isinstance(given, str) else given or ()
-
-
-def _moment(value: Any) -> Any:
-    """Return a time as the API reads it, anything else as it is.
-
-    Raises:
-        ValueError: a time without a zone, which could be anybody's.
-    """
-    if not isinstance(value, datetime):
-        return value
-    if value.tzinfo is None:
-        raise ValueError("A time needs a zone: datetime(…, tzinfo=timezone.utc).")
-    return value.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
-
-
-def _nothing(_data: Any) -> None:
-    return None
 
 
 @dataclass(frozen=True)
