@@ -164,6 +164,7 @@ def _error(call: Call[Any], answer: Answer) -> ApiError | Unavailable:
         request_id=_text(document, "request_id") or request_id,
         errors=_fields(document.get("errors")),
         retry_after_seconds=wait,
+        rotation_id=_text(document, "rotation"),
     )
 
 

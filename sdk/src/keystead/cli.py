@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -31,7 +30,9 @@ from typing import Any, Final, NoReturn
 
 from keystead.client import Keystead
 from keystead.commands.files import add_agent, add_file, agent, rotate_file
+from keystead.commands.own import own_client
 from keystead.commands.scan import add_scan, scan
+from keystead.commands.sealing import add_open, add_recipient, open_, recipient
 from keystead.errors import (
     ApiError,
     AuthenticationError,
@@ -50,7 +51,6 @@ from keystead.usage import KeyUsage, UsageReport
 from keystead.version import __version__
 
 VALID, REFUSED, USAGE, DENIED, FAILED, UNREACHABLE, LOST, UNFINISHED = range(8)
-KEY_FILE: Final = "KEYSTEAD_KEY_FILE"
 REASONS: Final = ("leaked", "unused", "rotated_out", "owner_left", "incident", "other")
 KINDS: Final = ("ingestion", "control_plane", "service")
 
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.alone or (options.run is rotate and options.write_env):
         code = (rotate_file if options.run is rotate else options.run)(options)
         return code
-    with _client(options) as client:
+    with own_client(options) as client:
         code = options.run(client, options)
         return code
 
@@ -206,6 +206,8 @@ def _parser() -> argparse.ArgumentParser:
         ("revoke", revoke, _add_revoke, False),
         ("usage", usage, _add_usage, False),
         ("scan", scan, add_scan, True),
+        ("recipient", recipient, add_recipient, True),
+        ("open", open_, add_open, True),
     ):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         # One that is alone needs no key of ours.
@@ -310,12 +312,6 @@ def _add_usage(command: argparse.ArgumentParser) -> None:
     groups = ("key", "organization", "endpoint", "region", "outcome", "environment", "project")
     command.add_argument("--group-by", choices=groups)
     command.add_argument("--organization", help="the customer's, with an operator's key")
-
-
-def _client(options: argparse.Namespace) -> Keystead:
-    file = options.key_file or os.environ.get(KEY_FILE)
-    key = Path(file).read_text(encoding="utf-8").strip() if file else None
-    return Keystead(options.url, key, user_agent=f"keystead-cli/{__version__}")
 
 
 def _read_secret(file: Path | None) -> str:

@@ -163,6 +163,7 @@ class ApiError(KeysteadError):
         request_id: to find the call in the portal's log.
         errors: the fields that were wrong, on 422.
         retry_after_seconds: what the answer asked for, else None.
+        rotation_id: with `rotation_running`, the one that is.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class ApiError(KeysteadError):
         request_id: str = "",
         errors: tuple[FieldError, ...] = (),
         retry_after_seconds: float | None = None,
+        rotation_id: str = "",
     ) -> None:
         self.status = status
         self.code = code
@@ -181,11 +183,15 @@ class ApiError(KeysteadError):
         self.request_id = request_id
         self.errors = errors
         self.retry_after_seconds = retry_after_seconds
+        self.rotation_id = redact(rotation_id)
         super().__init__(self._text())
 
     def _text(self) -> str:
         fields = "".join(f" {redact(each.location)}: {redact(each.message)}" for each in self.errors)
-        return f"{self.status} {redact(self.code)}: {self.detail}{fields} (request {self.request_id})"
+        rotation = f" {self.rotation_id} is running." if self.rotation_id else ""
+        return (
+            f"{self.status} {redact(self.code)}: {self.detail}{rotation}{fields} (request {self.request_id})"
+        )
 
 
 class BadRequest(ApiError):

@@ -79,6 +79,9 @@ class Place:
         try:
             self._give_away(descriptor)
             _write(descriptor, content)
+        except BaseException:
+            self.discard()
+            raise
         finally:
             os.close(descriptor)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -36,6 +37,11 @@ class KeyPair:
 
     private_pem: bytes = field(repr=False)
     public_key: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the public key in hexadecimal, which the portal shows too."""
+        return hashlib.sha256(base64.b64decode(self.public_key)).hexdigest()
 
 
 def new_recipient() -> KeyPair:

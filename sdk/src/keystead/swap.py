@@ -29,6 +29,7 @@ from keystead.client import Keystead
 from keystead.errors import (
     ApiError,
     AuthenticationError,
+    ConfigurationError,
     Conflict,
     KeysteadError,
     SecretAlreadyShown,
@@ -133,6 +134,26 @@ class Swap:
             self._undo(me, self._rotation_of(asked))
         self._forget()
         return None
+
+    def take(self, new: Secret, rotation_id: str = "") -> Swapped:
+        """Put a secret into the file that came from elsewhere, if it is a newer one of the same key.
+
+        Args:
+            new: as it was opened; secret.
+            rotation_id: completed at the end, where it is given.
+
+        Raises:
+            ConfigurationError: it is no newer secret of the file's key; the file is as it was.
+            ApiError, Unavailable: it could not be tried; the file is as it was.
+            Unfinished: it is in the file; the old one is accepted still.
+        """
+        old, theirs = self.secret(), self._me(new)
+        if new != old:
+            mine = self._me(old)
+            if mine.id != theirs.id or theirs.secret_version <= mine.secret_version:
+                raise ConfigurationError("This is no newer secret of the key in the file.")
+            self._write(new, instead_of=old)
+        return self._finish(theirs.id, theirs.secret_version, rotation_id, old=old)
 
     def _begin(self) -> Swapped:
         old = self.secret()

@@ -10,19 +10,18 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 from keystead import envfile
 from keystead.agent import BEFORE_EXPIRY_DAYS, Agent, Due, Schedule, Standing
-from keystead.client import Keystead
+from keystead.commands.own import client_with
 from keystead.errors import ConfigurationError
 from keystead.journal import Journal
 from keystead.place import Place, mode_of
 from keystead.swap import Connect, Swap, Swapped, Wait, Way, this_machine
 from keystead.tables import plain
-from keystead.version import __version__
 
 DONE: Final = 0
 
@@ -75,12 +74,9 @@ def rotate_file(options: argparse.Namespace) -> int:
     if options.key or options.version is not None:
         raise ConfigurationError("The key in the file rotates itself: give no KEY_ID and no --version.")
     with Place(options.write_env, mode=mode_of(options.file_mode)) as place, Journal(place) as journal:
-        done = Swap(place, journal, _way(options), _connect(options), _waiting()).run()
+        done = Swap(place, journal, _way(options), connecting(options), waiting()).run()
         _narrowed(place)
-    if options.json:
-        sys.stdout.write(f"{_json(done)}\n")
-    else:
-        sys.stderr.write(f"{plain(str(place.path))}: {_told(done)}\n")
+        tell(options, place, done)
     return DONE
 
 
@@ -90,7 +86,7 @@ def agent(options: argparse.Namespace) -> int:
     schedule = Schedule(options.every, options.before_expiry)
     mode = mode_of(options.file_mode)
     running = Agent(
-        lambda: Place(options.write_env, mode=mode), _way(options), schedule, _connect(options), _waiting()
+        lambda: Place(options.write_env, mode=mode), _way(options), schedule, connecting(options), waiting()
     )
     if options.check:
         sys.stdout.write(f"{_next(*running.look())}\n")
@@ -101,15 +97,18 @@ def agent(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _way(options: argparse.Namespace) -> Way:
-    request = _request(options)
+def way_of(options: argparse.Namespace) -> Way:
+    """Return which variables, and what happens between writing and retiring, as `add_file` has it."""
     return Way(
         names=tuple(map(envfile.checked_name, options.name or (envfile.DEFAULT_NAME,))),
-        request=request,
-        completes=_completes(options, request),
         command=shlex.split(options.exec or ""),
         settle_seconds=options.settle,
     )
+
+
+def _way(options: argparse.Namespace) -> Way:
+    request = _request(options)
+    return replace(way_of(options), request=request, completes=_completes(options, request))
 
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
@@ -138,11 +137,12 @@ def _completes(options: argparse.Namespace, request: dict[str, Any]) -> bool:
     return request["mode"] == "staged" if chosen is None else bool(chosen)
 
 
-def _connect(options: argparse.Namespace) -> Connect:
-    return lambda secret: Keystead(options.url, secret, user_agent=f"keystead-cli/{__version__}")
+def connecting(options: argparse.Namespace) -> Connect:
+    """Return what makes a client of the secret in a file."""
+    return lambda secret: client_with(options, secret)
 
 
-def _waiting() -> Wait:
+def waiting() -> Wait:
     """Return what waits, and is cut short by SIGTERM: a step that was begun is always finished."""
     ending = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
@@ -174,6 +174,14 @@ def _narrowed(place: Place) -> None:
         )
 
 
+def tell(options: argparse.Namespace, place: Place, done: Swapped) -> None:
+    """Say what a swap has come to."""
+    if options.json:
+        sys.stdout.write(f"{json.dumps(asdict(done), indent=2)}\n")
+    else:
+        sys.stderr.write(f"{plain(str(place.path))}: {_told(done)}\n")
+
+
 def _told(done: Swapped) -> str:
     ended = (
         "the old one is retired"
@@ -186,7 +194,3 @@ def _told(done: Swapped) -> str:
 def _next(standing: Standing, due: Due) -> str:
     when = due.at.strftime("%Y-%m-%dT%H:%M:%SZ") if due.at else "never"
     return plain(f"{standing.key_id} version {standing.version}: due {when}, {due.why}")
-
-
-def _json(done: Swapped) -> str:
-    return json.dumps(asdict(done), indent=2)

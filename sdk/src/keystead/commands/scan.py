@@ -11,12 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from keystead.client import Keystead
+from keystead.commands.own import client_with
 from keystead.errors import ConfigurationError, KeysteadError
 from keystead.scanning import MAX_SIZE, Choice, Finding, Scanner, Skipped
 from keystead.secret import DEFAULT_BRAND, Secret
 from keystead.settings import NO_KEY
 from keystead.tables import plain
-from keystead.version import __version__
 
 NONE, FOUND, FAILED = range(3)
 _MEGABYTE = 1024 * 1024
@@ -92,7 +92,7 @@ def _burn(options: argparse.Namespace, secrets: Sequence[Secret]) -> None:
         KeysteadError: of the last that was not heard, when all were tried.
     """
     _confirm(options, len(secrets))
-    with Keystead(options.url, NO_KEY, user_agent=f"keystead-cli/{__version__}", max_wait=60) as client:
+    with client_with(options, NO_KEY, max_wait=60) as client:
         failures = [error for secret in secrets if (error := _burned(client, secret))]
     if failures:
         raise failures[-1]
