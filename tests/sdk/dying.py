@@ -83,7 +83,9 @@ def main() -> None:
         with os.fdopen(reading, "rb") as pipe:
             told = pipe.read()
         _, status = os.wait()
-        print(json.dumps({"killed": os.WIFSIGNALED(status), **json.loads(told or b"{}")}), flush=True)
+        answer = {"killed": os.WIFSIGNALED(status), **json.loads(told or b"{}")}
+        sys.stdout.write(f"{json.dumps(answer)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

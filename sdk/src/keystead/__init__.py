@@ -54,6 +54,7 @@ from keystead.models import (
     RotationTarget,
     SealedSecret,
     SecretVersion,
+    UsedApproval,
     Verdict,
 )
 from keystead.question import Question
@@ -122,6 +123,7 @@ __all__ = [
     "UnknownKey",
     "UnreadableAnswer",
     "UsageReport",
+    "UsedApproval",
     "Verdict",
     "__version__",
     "redact",

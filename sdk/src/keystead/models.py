@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol, TypeVar
 
 from keystead.errors import REFUSALS, InvalidKey, SecretAlreadyShown
+from keystead.governance import digest
 from keystead.secret import Secret
 
 VALID = "VALID"
@@ -71,6 +72,28 @@ class Quota:
 
 
 @dataclass(frozen=True)
+class UsedApproval:
+    """The approval that a verification rests on; a use of it is spent. See `parameters_digest` before you act.
+
+    Args:
+        scope, resource: what a person granted, and on what.
+        parameters_digest: of what was planned: compare it with `governance.digest` of what you are told to do.
+        uses_left: after this one.
+    """
+
+    id: str
+    scope: str
+    parameters_digest: str
+    resource: str = ""
+    uses_left: int = 0
+    valid_until: datetime | None = None
+
+    def is_for(self, parameters: Any) -> bool:
+        """Tell whether it was granted for exactly these parameters."""
+        return self.parameters_digest == digest(parameters)
+
+
+@dataclass(frozen=True)
 class VerifiedKey:
     """The key of a verified secret, as the answer has it."""
 
@@ -97,7 +120,7 @@ class KeyInfo:
         entitlements: what the organization has bought, feature to boolean or number.
         rate_limit, quota: as this call left them; None where there is none.
         request_id: of the verification.
-        approval: what lets an approval-bound key do this; None where it needs none.
+        approval: what an approval-bound key's call rests on; None where it needs none.
     """
 
     id: str
@@ -119,7 +142,7 @@ class KeyInfo:
     rate_limit: RateLimit | None
     quota: Quota | None
     request_id: str
-    approval: Any = None
+    approval: UsedApproval | None = None
 
     def has_scope(self, wanted: str) -> bool:
         """Tell whether the key may do what the scope stands for (KEYS §3).

@@ -38,6 +38,7 @@ from keystead.models import (
     RateLimit,
     RotatedKey,
     Rotation,
+    UsedApproval,
     Verdict,
     VerifiedKey,
 )
@@ -400,7 +401,7 @@ class _Known:
     entitlements: Mapping[str, Any] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
     quota: Quota | None = None
-    approval: Any = None
+    approval: UsedApproval | None = None
 
 
 @dataclass(frozen=True)
