@@ -16,6 +16,7 @@ from keys.api.answers import (
     MemberOut,
     OwnerOut,
     RotationOut,
+    SealedOut,
     SecretOut,
     TargetOut,
     TeamOut,
@@ -26,6 +27,7 @@ from keys.models.rotation import RotationMode
 from keys.policy import Source, effective_limit
 from keys.progress import Place, Progress
 from keys.secret import Kind, Mode
+from keys.services.auto_rotation import Sealed
 from orgs.models import Organization
 from orgs.terms import RateLimit
 
@@ -79,9 +81,9 @@ def _limit(one: ApiKey, tier: Tier | None, plan: RateLimit | None) -> KeyLimitOu
     return KeyLimitOut(requests=limit.requests, window_seconds=limit.window_seconds, source=source, **named)
 
 
-def one_rotation(found: Rotation, now: datetime) -> RotationOut:
-    """Return a rotation as of `now`."""
-    return _rotation(progress.of(found, now), now)
+def one_rotation(found: Rotation, now: datetime, sealed: Sealed | None = None) -> RotationOut:
+    """Return a rotation as of `now`; with its sealed secret, where it is being handed out."""
+    return _rotation(progress.of(found, now), now, sealed)
 
 
 def _uses(ids: Sequence[str]) -> Uses:
@@ -161,7 +163,7 @@ def _secret(one: ApiKey, each: KeySecret, uses: Uses) -> SecretOut:
     )
 
 
-def _rotation(found: Progress, now: datetime) -> RotationOut:
+def _rotation(found: Progress, now: datetime, sealed: Sealed | None = None) -> RotationOut:
     one = found.rotation
     status = one.state(now)
     is_immediate = one.mode == RotationMode.IMMEDIATE
@@ -183,6 +185,7 @@ def _rotation(found: Progress, now: datetime) -> RotationOut:
         elsewhere=ElsewhereOut(
             old_last_used_at=found.elsewhere.seen.old_at, old_calls_1h=found.elsewhere.old_calls
         ),
+        sealed_secret=SealedOut(recipient=sealed.recipient, ciphertext=sealed.ciphertext) if sealed else None,
     )
 
 

@@ -11,10 +11,13 @@ from audit import ledger
 from audit.actors import Actor
 from audit.acts import Act
 from keys import clock
-from keys.models import ApiKey, KeyPolicy, KeySecret, OwnerType
+from keys.errors import KeysError
+from keys.models import ApiKey, KeyPolicy, KeySecret, OwnerType, Recipient
 from keys.models.key import RevocationReason
 from keys.models.policy import LeaverAction
 from keys.services.common import facts, policy_of
+from keys.services.recipients import newest_recipient
+from keys.services.rotating import rotate_unattended
 
 _ENTRIES = {
     LeaverAction.DISABLE: (Act.KEY_DISABLED, {"cause": "owner_left"}),
@@ -52,7 +55,7 @@ def settle_keys_of_leaver(organization_id: str, user_id: str, *, actor: Actor) -
             entry(act, target=key.id, data=facts(key, **data))
         told: dict[str, Any] = {"keys_action": action.value, "keys_count": len(keys)}
         if action is LeaverAction.ROTATE:
-            told["keys_ending"] = _end(keys, policy, now)
+            told["keys_ending"] = _rotate(keys, policy, actor, now)
     return told
 
 
@@ -71,7 +74,33 @@ def _columns(action: LeaverAction, team: str, actor: Actor, now: datetime) -> di
             return {"owner_type": OwnerType.TEAM, "owner_user": None, "owner_team": team}
 
 
-def _end(keys: Sequence[ApiKey], policy: KeyPolicy, now: datetime) -> int:
+def _rotate(keys: Sequence[ApiKey], policy: KeyPolicy, actor: Actor, now: datetime) -> int:
+    """Give each key a new secret, sealed; those that can't have one end. Return how many end."""
+    recipient = newest_recipient(policy.organization_id, is_locked=True) if keys else None
+    left = [key for key in keys if recipient is None or not _rotated(key, recipient, policy, actor, now)]
+    _end(left, policy, now)
+    return len(left)
+
+
+def _rotated(key: ApiKey, recipient: Recipient, policy: KeyPolicy, actor: Actor, now: datetime) -> bool:
+    """Rotate under a savepoint; a refusal leaves the key as it was."""
+    try:
+        with ledger.recording(key.organization_id, actor) as entry:
+            rotate_unattended(
+                entry,
+                key,
+                recipient=recipient,
+                grace_seconds=policy.leaver_grace_seconds,
+                actor=actor,
+                now=now,
+                cause="owner_left",
+            )
+    except KeysError:
+        return False
+    return True
+
+
+def _end(keys: Sequence[ApiKey], policy: KeyPolicy, now: datetime) -> None:
     """Let every secret that the leaver may know end after the grace, where it does not end sooner anyway."""
     end = now + timedelta(seconds=policy.leaver_grace_seconds)
     ids = [key.pk for key in keys]
@@ -80,4 +109,3 @@ def _end(keys: Sequence[ApiKey], policy: KeyPolicy, now: datetime) -> int:
     secrets.filter(accepted_until__gt=end).update(accepted_until=end)
     newest = secrets.filter(version=F("key__newest_version"))
     newest.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=end)).update(expires_at=end)
-    return len(keys)

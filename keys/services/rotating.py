@@ -1,6 +1,6 @@
 """Rotating a key: one guarded statement decides who is the successor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -9,12 +9,15 @@ from django.conf import settings
 from django.db.models import Q
 
 from audit import ledger
+from audit.actors import Actor
 from audit.acts import Act
-from keys import catalogue, clock, rotation
+from audit.ledger import Recorder
+from keys import catalogue, clock, rotation, sealing
 from keys import secret as secrets
 from keys.callers import Caller
 from keys.errors import ExceedsGrant, VersionConflict
-from keys.models import ApiKey, KeySecret, Rotation, RotationTarget
+from keys.models import ApiKey, KeySecret, Recipient, Rotation, RotationTarget
+from keys.models.rotation import new_rotation_id
 from keys.policy import Bounds, allowance, grant_networks, refuse_excess
 from keys.secret import Kind, Mode
 from keys.services.common import check_reach, facts, policy_of, rule_for, terms_of
@@ -73,27 +76,98 @@ def rotate_key(
         itself = _itself(locked, actor)
         if itself is None:
             _refuse_excess(locked, actor)
-        record_ends(locked, now)
-        running = Rotation.objects.running(now).filter(key=locked).first()
-        plan = rotation.plan(
-            _standing(locked, running, now),
+        turned = _turn(
+            entry,
+            locked,
             wish,
             version=key.newest_version if version is None else version,
             itself=itself,
+            actor=actor,
             now=now,
         )
-        text = secrets.generate(settings.KEY_BRAND, Kind(locked.kind), Mode(locked.environment.mode))
-        _succeed(locked, plan, secrets.hint(text), actor, now)
-        insert_secret(locked, version=plan.new_version, text=text, now=now)
-        if running is not None and plan.supersedes:
-            _supersede(running, now)
-            entry(Act.ROTATION_SUPERSEDED, target=key.id, data=facts(key, rotation=running.id))
-        _retire(locked, plan, now)
-        started = _record(locked, plan, actor, now)
-        entry(Act.ROTATION_STARTED, target=key.id, data=facts(key, **_described(started, plan)))
     for name in _CHANGED:
         setattr(key, name, getattr(locked, name))
+    return Rotated(turned.rotation, key, turned.secret)
+
+
+def rotate_unattended(
+    entry: Recorder,
+    key: ApiKey,
+    *,
+    recipient: Recipient,
+    grace_seconds: int,
+    actor: Actor,
+    now: datetime,
+    cause: str,
+) -> Rotation:
+    """Give a key a new secret that nobody is there to receive: it is sealed to a recipient and kept nowhere else.
+
+    Part of another service: it runs inside that one's `ledger.recording`, of which it takes the `entry`. Nobody's
+    bounds are asked, because whoever causes it, a policy or a clock, learns nothing of the secret. Writes what
+    `rotate_key` does, with `sealed_secret`, all in the one transaction; the entry names the recipient.
+
+    Args:
+        key: locked, with its project and environment.
+        recipient: of the same organization, locked.
+        grace_seconds: 1 to 2,592,000; never past the old secret's expiry.
+        cause: why, in the entry: `interval`, `owner_left`.
+
+    Raises:
+        StateForbids, RotationRunning: see `keys.rotation.plan`.
+        ValueError: the recipient is another organization's.
+    """
+    if recipient.organization_id != key.organization_id or recipient.removed_at is not None:
+        raise ValueError("a recipient of the key's own organization is needed")
+    wish = rotation.Wish(mode=rotation.Mode.GRACE, grace_seconds=grace_seconds)
+    return _turn(
+        entry,
+        key,
+        wish,
+        version=key.newest_version,
+        itself=None,
+        actor=actor,
+        now=now,
+        recipient=recipient,
+        cause=cause,
+    ).rotation
+
+
+def _turn(  # noqa: PLR0913 - each is a fact of its own, all by name
+    entry: Recorder,
+    key: ApiKey,
+    wish: rotation.Wish,
+    *,
+    version: int,
+    itself: rotation.Itself | None,
+    actor: Actor,
+    now: datetime,
+    recipient: Recipient | None = None,
+    cause: str = "",
+) -> Rotated:
+    """Rotate a locked key; that the caller may was checked."""
+    record_ends(key, now)
+    running = Rotation.objects.running(now).filter(key=key).first()
+    plan = rotation.plan(_standing(key, running, now), wish, version=version, itself=itself, now=now)
+    text = secrets.generate(settings.KEY_BRAND, Kind(key.kind), Mode(key.environment.mode))
+    _succeed(key, plan, secrets.hint(text), actor, now)
+    insert_secret(key, version=plan.new_version, text=text, now=now)
+    if running is not None and plan.supersedes:
+        _supersede(running, now)
+        entry(Act.ROTATION_SUPERSEDED, target=key.id, data=facts(key, rotation=running.id))
+    _retire(key, plan, now)
+    started = _record(key, plan, actor, now, _sealed(text, recipient))
+    told = _described(started, plan) | ({"cause": cause} if cause else {})
+    entry(Act.ROTATION_STARTED, target=key.id, data=facts(key, **told))
     return Rotated(started, key, text)
+
+
+def _sealed(text: str, recipient: Recipient | None) -> dict[str, Any]:
+    """Return the columns of a rotation that only depend on to whom its secret goes: its id is sealed in."""
+    if recipient is None:
+        return {}
+    id_ = new_rotation_id()
+    sealed = sealing.seal(text, bytes(recipient.public_key), id_)
+    return {"id": id_, "sealed_secret": sealed, "sealed_to": recipient.id}
 
 
 _CHANGED: Final = ("newest_version", "hint", "expires_at", "person_touched_at", "updated_at")
@@ -147,7 +221,7 @@ def _standing(key: ApiKey, running: Rotation | None, now: datetime) -> rotation.
     )
 
 
-def _succeed(key: ApiKey, plan: rotation.Plan, hint: str, actor: Caller, now: datetime) -> None:
+def _succeed(key: ApiKey, plan: rotation.Plan, hint: str, actor: Actor, now: datetime) -> None:
     """Make the new version the newest, where the old one still is and the key may still be rotated."""
     changes: dict[str, Any] = {
         "newest_version": plan.new_version,
@@ -155,7 +229,7 @@ def _succeed(key: ApiKey, plan: rotation.Plan, hint: str, actor: Caller, now: da
         "expires_at": plan.new_expires_at,
         "updated_at": now,
     }
-    if actor.is_person:
+    if isinstance(actor, Caller) and actor.is_person:
         changes["person_touched_at"] = now
     changed = (
         ApiKey.objects.filter(pk=key.pk, newest_version=plan.old_version, is_disabled=False)
@@ -182,7 +256,9 @@ def _retire(key: ApiKey, plan: rotation.Plan, now: datetime) -> None:
     others.filter(accepted_until__gt=now).update(accepted_until=now)
 
 
-def _record(key: ApiKey, plan: rotation.Plan, actor: Caller, now: datetime) -> Rotation:
+def _record(
+    key: ApiKey, plan: rotation.Plan, actor: Actor, now: datetime, sealed: Mapping[str, Any]
+) -> Rotation:
     """Write the rotation and its targets; an immediate one is completed as it begins."""
     is_immediate = plan.mode is rotation.Mode.IMMEDIATE
     stages = plan.stages
@@ -199,6 +275,7 @@ def _record(key: ApiKey, plan: rotation.Plan, actor: Caller, now: datetime) -> R
         deadline=stages.deadline if stages else None,
         completed_at=now if is_immediate else None,
         completed_by=actor.id if is_immediate else "",
+        **sealed,
     )
     RotationTarget.objects.bulk_create(
         RotationTarget(rotation=started, name=name, organization_id=key.organization_id, position=position)
@@ -217,6 +294,8 @@ def _described(started: Rotation, plan: rotation.Plan) -> dict[str, object]:
     }
     if started.stops_at is not None:
         found["old_accepted_until"] = started.stops_at
+    if started.sealed_to:
+        found["recipient"] = started.sealed_to
     if plan.stages is not None:
         found |= {
             "targets": list(plan.stages.targets),

@@ -10,6 +10,7 @@ from procrastinate.contrib.django import app
 
 from keys import clock, looking
 from keys.models.notice import What
+from keys.services.auto_rotation import forget_ended, rotate_when_due, tell_of_failure
 from keys.services.expiry import tell_of_expiry
 
 EACH_MINUTE: Final = "* * * * *"
@@ -30,6 +31,35 @@ def tell_all_of_expiry(timestamp: int) -> None:  # noqa: ARG001 - when it was du
         found = looking.due_keys(What.EXPIRY, clock.now(), limit=MOST_KEYS)
         if not sum(_tell(organization_id, key_ids, give_up_at) for organization_id, key_ids in found.items()):
             return
+
+
+@app.periodic(cron=EACH_MINUTE)
+@app.task(name="keys.rotate_when_due", queueing_lock="keys.rotate_when_due")
+def rotate_all_when_due(timestamp: int) -> None:  # noqa: ARG001
+    """Rotate keys by themselves whose time has come, each in a transaction of its own; forget what is over."""
+    give_up_at = time.monotonic() + MOST_SECONDS
+    forget_ended(clock.now())
+    for organization_id, key_ids in looking.due_keys(What.ROTATION, clock.now(), limit=MOST_KEYS).items():
+        for key_id in key_ids:
+            if time.monotonic() > give_up_at:
+                return
+            _rotate(organization_id, key_id)
+
+
+def _rotate(organization_id: str, key_id: str) -> None:
+    try:
+        rotate_when_due(organization_id, key_id)
+    except Exception:
+        logger.exception("%s could not be rotated", key_id)
+        _tell_of_failure(organization_id, key_id)
+        looking.put_off(organization_id, What.ROTATION, [key_id], clock.now() + LEFT_ALONE)
+
+
+def _tell_of_failure(organization_id: str, key_id: str) -> None:
+    try:
+        tell_of_failure(organization_id, key_id)
+    except Exception:
+        logger.exception("that %s could not be rotated could not be told", key_id)
 
 
 def _tell(organization_id: str, key_ids: Sequence[str], give_up_at: float) -> int:
