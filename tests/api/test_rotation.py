@@ -27,6 +27,7 @@ FIELDS = {
     "completed_at",
     "targets",
     "elsewhere",
+    "sealed_secret",
 }
 
 
