@@ -103,6 +103,21 @@ def supersede(stage: Stage) -> Callable[[], object]:
     return partial(key_builders.rotate, key, stage.where, stage.owner, mode=rotation.Mode.IMMEDIATE)
 
 
+def stage_by_stage(stage: Stage) -> Callable[[], object]:
+    return rotate(stage, mode=rotation.Mode.STAGED, targets=["us-east-1", "eu-west-2"])
+
+
+def end(stage: Stage, ends: Callable[..., object]) -> Callable[[], object]:
+    started = key_builders.rotate(stage.key(), stage.where, stage.owner).rotation
+    caller = stage.caller()
+
+    def act() -> None:
+        with tenancy.within(stage.where.id):
+            ends(started, actor=caller)
+
+    return act
+
+
 def revoke(stage: Stage) -> Callable[[], object]:
     key, caller = stage.key(), stage.caller()
 
@@ -128,7 +143,10 @@ def break_glass(stage: Stage) -> Callable[[], object]:
 ACTS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "create": create,
     "rotate": rotate,
+    "stage": stage_by_stage,
     "supersede": supersede,
+    "complete": partial(end, ends=services.complete_rotation),
+    "cancel": partial(end, ends=services.cancel_rotation),
     "revoke": revoke,
     "break_glass": break_glass,
 }

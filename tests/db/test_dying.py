@@ -38,6 +38,21 @@ SAME = {
         "SELECT convert_from(leaf, 'UTF8')::jsonb #>> '{data,rotation}' FROM audit_entry"
         " WHERE organization_id = %s AND act = 'rotation.superseded'",
     ),
+    "cancelled": (
+        "SELECT id FROM keys_rotation WHERE organization_id = %s AND cancelled_at IS NOT NULL",
+        "SELECT convert_from(leaf, 'UTF8')::jsonb #>> '{data,rotation}' FROM audit_entry"
+        " WHERE organization_id = %s AND act = 'rotation.cancelled'",
+    ),
+    "completed": (
+        "SELECT id FROM keys_rotation WHERE organization_id = %s AND completed_at IS NOT NULL AND mode <> 'immediate'",
+        "SELECT convert_from(leaf, 'UTF8')::jsonb #>> '{data,rotation}' FROM audit_entry"
+        " WHERE organization_id = %s AND act = 'rotation.completed'",
+    ),
+    "given back": (
+        "SELECT id || ' ' || newest_version FROM keys_apikey WHERE organization_id = %(id)s",
+        "SELECT k.id || ' ' || coalesce(max(r.new_version) FILTER (WHERE r.cancelled_at IS NULL), 1) FROM keys_apikey k"
+        " LEFT JOIN keys_rotation r ON r.key_id = k.id WHERE k.organization_id = %(id)s GROUP BY k.id",
+    ),
     "broken": (
         "SELECT id FROM keys_incident WHERE organization_id = %s",
         "SELECT target FROM audit_entry WHERE organization_id = %s AND act = 'breakglass.executed'",
