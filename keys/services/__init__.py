@@ -1,5 +1,6 @@
 """Every change to keys: one function each, with its rows and its ledger entry in one transaction."""
 
+from keys.services.advancing import advance_rotation
 from keys.services.approval_ledger import record_approval_end, record_approval_uses
 from keys.services.approvals import ApprovalDraft, deny_approval, grant_approval, request_approval
 from keys.services.breakglass import Broken, break_glass, refuse_break_glass
@@ -34,6 +35,7 @@ __all__ = [
     "Rotated",
     "ScopeDraft",
     "TierDraft",
+    "advance_rotation",
     "break_glass",
     "burn_secret",
     "cancel_rotation",
