@@ -10,10 +10,11 @@ from django.http import Http404
 
 from keys import peppers, secret
 from keys.callers import Caller, Presented
-from keys.errors import Forbidden
-from keys.models import ApiKey, ApiKeyQuerySet, Approval, Execution, KeySecret, Recipient
+from keys.errors import Forbidden, SelfRotationRefused
+from keys.models import ApiKey, ApiKeyQuerySet, Approval, Execution, KeySecret, Recipient, Rotation
 from keys.models.governance import ApprovalQuerySet
 from keys.models.recipient import RecipientQuerySet
+from keys.models.rotation import RotationQuerySet
 from keys.scopes import BREAK_GLASS, holds
 from orgs.members import Member
 from orgs.models import Project
@@ -205,3 +206,53 @@ def execution_of_presented(presented: Presented, organization_id: str, execution
 def _below(presented: Presented, organization_id: str) -> list[str]:
     below = Project.objects.of(organization_id).filter(path__startswith=presented.project.path)
     return [project.id for project in below]
+
+
+def rotations(member: Member) -> RotationQuerySet:
+    """Return the rotations of the keys that a person sees, below the project that they have chosen."""
+    found = _rotations(member.organization_id)
+    projects = visible_projects(member)
+    return found if projects is None else found.filter(key__project_id__in=projects)
+
+
+def rotation(member: Member, rotation_id: str) -> Rotation:
+    """Return one rotation of a key that a person may see; raises `Http404`."""
+    found = _rotations(member.organization_id).filter(pk=rotation_id).first()
+    if found is None or not member.may(Permission.KEYS_VIEW, found.key.project):
+        raise Http404
+    return found
+
+
+def rotation_for_change(member: Member, rotation_id: str) -> Rotation:
+    """Return one rotation that a person may end; raises `Http404`, and `PermissionDenied` where they only see it."""
+    found = rotation(member, rotation_id)
+    if not member.may(Permission.KEYS_CHANGE, found.key.project):
+        raise PermissionDenied("You may see this rotation, but not end it.")
+    return found
+
+
+def rotation_of_itself(presented: Presented, rotation_id: str) -> Rotation | None:
+    """Return a rotation of the very key that asks; None where it is not one of its own.
+
+    Raises:
+        SelfRotationRefused: it asks with another secret than its newest.
+    """
+    own = _rotations(presented.key.organization_id).filter(pk=rotation_id, key_id=presented.key.id).first()
+    if own is not None and presented.version != presented.key.newest_version:
+        raise SelfRotationRefused("Only the newest secret of a key sees, completes and cancels its rotation.")
+    return own
+
+
+def rotation_of_presented(presented: Presented, rotation_id: str) -> Rotation:
+    """Return one rotation of a key that a key sees over the API; raises `Http404`."""
+    organization_id = presented.key.organization_id
+    found = _rotations(organization_id).filter(pk=rotation_id).first()
+    if found is None or not keys_of_presented(presented, organization_id).filter(pk=found.key_id).exists():
+        raise Http404
+    return found
+
+
+def _rotations(organization_id: str) -> RotationQuerySet:
+    return Rotation.objects.of(organization_id).select_related(
+        "key__project", "key__environment", "key__owner_user"
+    )

@@ -1,36 +1,51 @@
 """Rotating a key, or the very key that asks: the swap without downtime."""
 
+import re
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Final, Protocol
 
 from django.http import HttpResponse
 from ninja import Body, Router
 
-from keys import clock, services
+from keys import access, clock, services
 from keys.api import docs, present, running
-from keys.api.answers import RotatedOut
+from keys.api.answers import RotatedOut, RotationOut
 from keys.api.auth import ApiRequest, Bearer, require
 from keys.api.keys import find
 from keys.api.paging import check_names
-from keys.api.requests import RotationRequest, SelfRotationRequest
+from keys.api.requests import RotationRequest, SelfRotationRequest, Strict
 from keys.callers import Caller
+from keys.models import Rotation
 from keys.rotation import Mode
 
 router = Router(tags=["Rotation"])
+SCOPE: Final = "keys:rotate"
+_ID: Final = re.compile(r"rot_[a-z2-7]{20}")
+
+
+class Ending(Protocol):
+    """A service that ends a rotation."""
+
+    def __call__(self, found: Rotation, *, actor: Caller) -> Rotation:
+        """Return the rotation as it ended."""
 
 
 @router.post(
     "/api-keys/{key_id}/rotate",
-    auth=Bearer("keys:rotate"),
+    auth=Bearer(SCOPE),
     response={201: RotatedOut},
     operation_id="rotate_key",
     summary="Rotate a key",
-    openapi_extra=docs.change("keys:rotate", 403, 404, 409, once=True),
+    openapi_extra=docs.change(SCOPE, 403, 404, 409, once=True),
 )
 def key_rotate(
     request: ApiRequest, key_id: str, body: Annotated[RotationRequest | None, Body()] = None
 ) -> HttpResponse:
-    """A new secret on the same key. Without a body: `grace`, the old one lives for a day."""
+    """A new secret on the same key. Without a body: `grace`, the old one lives for a day.
+
+    `staged`: both are accepted until every one of the `targets` has moved, that is until the new secret was used in
+    that region and the old one was not for `quiet_seconds`. Then it completes by itself.
+    """
     return _rotate(request, key_id, body or RotationRequest())
 
 
@@ -45,12 +60,87 @@ def key_rotate(
 def key_rotate_itself(
     request: ApiRequest, body: Annotated[SelfRotationRequest | None, Body()] = None
 ) -> HttpResponse:
-    """The key that asks gets a new secret: with its newest one, and `grace` alone. No scope is needed."""
+    """The key that asks gets a new secret: with its newest one, by `grace` or `staged`. No scope is needed."""
     asked = body or SelfRotationRequest()
     own = request.auth.key.id
     if asked.key_id not in {None, own}:
-        require(request.auth, "keys:rotate")
+        require(request.auth, SCOPE)
     return _rotate(request, asked.key_id or own, asked)
+
+
+class Nothing(Strict):
+    """Nothing needs to be said."""
+
+
+@router.get(
+    "/rotations/{rotation_id}",
+    auth=Bearer(),
+    response=RotationOut,
+    operation_id="get_rotation",
+    summary="See a rotation",
+    openapi_extra=docs.read(SCOPE, 403, 404),
+)
+def rotation_get(request: ApiRequest, rotation_id: str) -> HttpResponse:
+    """How far it has come. A key's newest secret sees its own key's, without a scope."""
+    check_names(request)
+    return running.read(request, lambda _: present.one_rotation(_find(request, rotation_id), clock.now()))
+
+
+@router.post(
+    "/rotations/{rotation_id}/complete",
+    auth=Bearer(),
+    response=RotationOut,
+    operation_id="complete_rotation",
+    summary="Complete a rotation",
+    openapi_extra=docs.change(SCOPE, 403, 404, 409, once=True),
+)
+def rotation_complete(
+    request: ApiRequest,
+    rotation_id: str,
+    body: Annotated[Nothing | None, Body()] = None,  # noqa: ARG001 - it is checked
+) -> HttpResponse:
+    """The old secret is refused from the answer on. A key's newest secret may do it, without a scope."""
+    return _end(request, rotation_id, services.complete_rotation)
+
+
+@router.post(
+    "/rotations/{rotation_id}/cancel",
+    auth=Bearer(),
+    response=RotationOut,
+    operation_id="cancel_rotation",
+    summary="Cancel a rotation",
+    openapi_extra=docs.change(SCOPE, 403, 404, 409, once=True),
+)
+def rotation_cancel(
+    request: ApiRequest,
+    rotation_id: str,
+    body: Annotated[Nothing | None, Body()] = None,  # noqa: ARG001
+) -> HttpResponse:
+    """The new secret is refused from the answer on, and the key goes by the old one, while that is still accepted.
+
+    A key's newest secret may do it, without a scope.
+    """
+    return _end(request, rotation_id, services.cancel_rotation)
+
+
+def _end(request: ApiRequest, rotation_id: str, service: Ending) -> HttpResponse:
+    check_names(request)
+
+    def act(caller: Caller) -> tuple[HTTPStatus, RotationOut]:
+        ended = service(_find(request, rotation_id), actor=caller)
+        return HTTPStatus.OK, present.one_rotation(ended, clock.now())
+
+    return running.change_once(request, act)
+
+
+def _find(request: ApiRequest, rotation_id: str) -> Rotation:
+    """Return a rotation of the caller's own key or, with the scope, one that it sees; a stranger's is unknown."""
+    name = rotation_id if _ID.fullmatch(rotation_id) else ""
+    own = access.rotation_of_itself(request.auth, name)
+    if own is not None:
+        return own
+    require(request.auth, SCOPE)
+    return access.rotation_of_presented(request.auth, name)
 
 
 def _rotate(request: ApiRequest, key_id: str, asked: RotationRequest) -> HttpResponse:
