@@ -6,6 +6,7 @@ from typing import Annotated, Final, Protocol
 
 from django.http import HttpResponse
 from ninja import Body, Router
+from pydantic import ConfigDict
 
 from keys import access, clock, services
 from keys.api import docs, present, running
@@ -70,6 +71,8 @@ def key_rotate_itself(
 
 class Nothing(Strict):
     """Nothing needs to be said."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
 
 @router.get(
