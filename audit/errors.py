@@ -119,6 +119,16 @@ class WebhookStateForbids(WebhookError):
     code = "state_forbids"
 
 
+class WebhookMade(WebhookStateForbids):
+    """This form was sent before, and obeyed."""
+
+    code = "already_done"
+
+    def __init__(self, endpoint_id: str) -> None:
+        super().__init__("This form was already sent, and obeyed.")
+        self.endpoint_id = endpoint_id
+
+
 class WebhookCapReached(WebhookStateForbids):
     """The organization has as many webhooks as it may."""
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from django.http import HttpRequest, HttpResponseBase
 
+from audit.actors import Actor
 from audit.acts import Act
 from audit.requests import Request
 
@@ -16,6 +17,10 @@ class Reader(Protocol):
     @property
     def id(self) -> str:
         """The person's id, as entries name them."""
+
+    @property
+    def actor(self) -> Actor:
+        """The person as services record them."""
 
     @property
     def organization_id(self) -> str:

@@ -1,6 +1,7 @@
 from django.urls import path, register_converter
 
-from audit import paging, views
+from audit import paging
+from audit.views import log, webhooks
 
 
 class PlaceConverter:
@@ -19,6 +20,26 @@ register_converter(PlaceConverter, "place")
 
 app_name = "audit"
 urlpatterns = [
-    path("log", views.log, name="log"),
-    path("log/<place:place>", views.entry, name="entry"),
+    path("log", log.log, name="log"),
+    path("log/<place:place>", log.entry, name="entry"),
+    path("webhooks", webhooks.webhooks, name="webhooks"),
+    path("webhooks/new", webhooks.webhook_create, name="webhook_create"),
+    path("webhooks/<str:endpoint_id>", webhooks.webhook, name="webhook"),
+    path("webhooks/<str:endpoint_id>/edit", webhooks.webhook_edit, name="webhook_edit"),
+    path("webhooks/<str:endpoint_id>/rotate", webhooks.webhook_rotate, name="webhook_rotate"),
+    path("webhooks/<str:endpoint_id>/disable", webhooks.webhook_disable, name="webhook_disable"),
+    path("webhooks/<str:endpoint_id>/enable", webhooks.webhook_enable, name="webhook_enable"),
+    path("webhooks/<str:endpoint_id>/remove", webhooks.webhook_remove, name="webhook_remove"),
+    path("webhooks/<str:endpoint_id>/test", webhooks.webhook_test, name="webhook_test"),
+    path("webhooks/<str:endpoint_id>/resend", webhooks.webhook_resend, name="webhook_resend"),
+    path(
+        "webhooks/<str:endpoint_id>/deliveries/<str:delivery_id>",
+        webhooks.webhook_delivery,
+        name="webhook_delivery",
+    ),
+    path(
+        "webhooks/<str:endpoint_id>/deliveries/<str:delivery_id>/resend",
+        webhooks.webhook_delivery_resend,
+        name="webhook_delivery_resend",
+    ),
 ]

@@ -26,6 +26,11 @@ class Member(Actor):
     grants: tuple[Grant, ...]
 
     @property
+    def actor(self) -> Actor:
+        """The person as services record them; what `audit` asks for."""
+        return self
+
+    @property
     def organization_id(self) -> str:
         """The active organization's id; what `audit` asks for."""
         return self.organization.id

@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 
+from audit.webhooks import signing
 from keys import secret
 
 SHARED: list[Any] = [
@@ -21,7 +22,7 @@ class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line with every secret cut down to its hint."""
-        return secret.redact(super().format(record))
+        return signing.redact(secret.redact(super().format(record)))
 
 
 def formatter() -> logging.Formatter:

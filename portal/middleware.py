@@ -7,8 +7,8 @@ import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
+from audit.redaction import redact
 from audit.requests import Request, client_address, is_trusted, request_id
-from keys.secret import redact
 from portal import errors
 
 View = Callable[[HttpRequest], HttpResponseBase]

@@ -3,6 +3,8 @@
 Entries name an endpoint's URL without its path, which may be as good as a password, and never a secret.
 """
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +16,7 @@ from django.utils import timezone
 from audit import encryption, ids, ledger, redaction
 from audit.actors import Actor
 from audit.acts import Act
-from audit.errors import WebhookCapReached, WebhookInvalid, WebhookStateForbids
+from audit.errors import WebhookCapReached, WebhookInvalid, WebhookMade, WebhookStateForbids
 from audit.models import Delivery, Endpoint, EndpointSecret, Entry, State, Why
 from audit.tasks.webhooks import enqueue
 from audit.webhooks import body, claims, expansion, guard, patterns, signing
@@ -46,22 +48,33 @@ class Changes:
 
 
 def create_endpoint(
-    organization_id: str, url: str, acts: Sequence[str], *, actor: Actor, description: str = ""
+    organization_id: str,
+    url: str,
+    acts: Sequence[str],
+    *,
+    actor: Actor,
+    description: str = "",
+    form: str = "",
 ) -> Made:
     """Make an endpoint that hears of what is appended from now on, and its secret.
 
-    `acts` are patterns (`key.revoked`, `key.*`, `*`). Writes the endpoint, its secret encrypted, and `webhook.created`.
-    Raises `WebhookInvalid`, `WebhookAddressRefused` and `WebhookCapReached`.
+    `acts` are patterns (`key.revoked`, `key.*`, `*`). `form` is a page's random token: sent twice, it makes one. Writes
+    the endpoint, its secret encrypted, and `webhook.created`. Raises `WebhookInvalid`, `WebhookAddressRefused`,
+    `WebhookCapReached`, and `WebhookMade` for a form that was obeyed before.
     """
     destination, chosen, words = _destination(url), patterns.normal(acts), _description(description)
     secret, now = signing.new_secret(), timezone.now()
     with ledger.recording(organization_id, actor) as entry:
         _lock_count(organization_id)
-        if Endpoint.objects.filter(organization_id=organization_id).count() >= MOST_ENDPOINTS:
+        own = Endpoint.objects.filter(organization_id=organization_id)
+        endpoint_id = _id_of(form, actor) if form else ids.new("whk")
+        if own.filter(pk=endpoint_id).exists():
+            raise WebhookMade(endpoint_id)
+        if own.count() >= MOST_ENDPOINTS:
             raise WebhookCapReached(f"An organization has at most {MOST_ENDPOINTS} webhooks.")
         epoch, index = expansion.end_of_log(organization_id)
         made = Endpoint.objects.create(
-            id=ids.new("whk"),
+            id=endpoint_id,
             organization_id=organization_id,
             url=destination.url,
             description=words,
@@ -109,11 +122,12 @@ def change_endpoint(endpoint: Endpoint, changes: Changes, *, actor: Actor) -> En
     return found
 
 
-def rotate_endpoint_secret(endpoint: Endpoint, *, actor: Actor) -> Made:
+def rotate_endpoint_secret(endpoint: Endpoint, *, actor: Actor, version: int | None = None) -> Made:
     """Give an endpoint a new secret; the one before signs beside it for 24 hours.
 
     Rotated again within them, each retired secret keeps its own day: a receiver that is slow misses nothing. Writes
-    the secret encrypted and `webhook.secret_rotated`. Raises `WebhookStateForbids` where five sign already.
+    the secret encrypted and `webhook.secret_rotated`. Raises `WebhookStateForbids` where five sign already, or where
+    `version` is given and is not the newest any more.
     """
     secret, now = signing.new_secret(), timezone.now()
     with ledger.recording(endpoint.organization_id, actor) as entry:
@@ -125,6 +139,10 @@ def rotate_endpoint_secret(endpoint: Endpoint, *, actor: Actor) -> Made:
                 f"{MOST_SECRETS} secrets sign already: wait until the oldest has had its 24 hours."
             )
         newest = living.get(signs_until=None)
+        if version not in (None, newest.version):
+            raise WebhookStateForbids(
+                "The secret was rotated meanwhile: its new one was in the first answer alone."
+            )
         until = now + signing.OVERLAP
         living.filter(version=newest.version).update(signs_until=until)
         _keep(found, newest.version + 1, secret, now)
@@ -284,6 +302,12 @@ def _keep(endpoint: Endpoint, version: int, secret: str, now: datetime) -> None:
         sealed=encryption.encrypt(secret.encode()),
         created_at=now,
     )
+
+
+def _id_of(form: str, actor: Actor) -> str:
+    """Return the id that a form's one endpoint has: whoever sends it twice finds what the first time made."""
+    digest = hashlib.sha256(f"{actor.id}/{form}".encode()).digest()
+    return "whk_" + base64.b32encode(digest).decode().lower()[: ids.LENGTH]
 
 
 def _lock_count(organization_id: str) -> None:

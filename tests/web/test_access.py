@@ -7,7 +7,9 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
+from audit import services as audit_services
 from audit import tenancy
+from audit.models import Delivery, Endpoint
 from keys import callers, services
 from keys.secret import Kind
 from orgs import services as org_services
@@ -53,6 +55,18 @@ MATRIX = {
     "orgs:switch_project": ("mmmmmml", "ooooool"),
     "audit:log": ("oooonol", "mmmmmml"),
     "audit:entry": ("oononol", "mmmmmml"),
+    "audit:webhooks": ("oofffol", "mmmmmml"),
+    "audit:webhook_create": ("oofffol", "oofffol"),
+    "audit:webhook": ("oofffnl", "mmmmmml"),
+    "audit:webhook_edit": ("oofffnl", "oofffnl"),
+    "audit:webhook_rotate": ("oofffnl", "oofffnl"),
+    "audit:webhook_disable": ("mmmmmml", "oofffnl"),
+    "audit:webhook_enable": ("mmmmmml", "oofffnl"),
+    "audit:webhook_test": ("mmmmmml", "oofffnl"),
+    "audit:webhook_resend": ("oofffnl", "oofffnl"),
+    "audit:webhook_delivery": ("oofffnl", "mmmmmml"),
+    "audit:webhook_delivery_resend": ("mmmmmml", "oofffnl"),
+    "audit:webhook_remove": ("oofffnl", "oofffnl"),
     "keys:list": ("ooooool", "mmmmmml"),
     "keys:search": ("mmmmmml", "ooooool"),
     "keys:bulk": ("mmmmmml", "oooffol"),
@@ -134,6 +148,21 @@ def _invitation(cast: builders.Cast) -> str:
     return org_services.invite_member(email, Role.VIEWER, actor=cast.member(cast.alice)).invitation.id
 
 
+def _webhook(cast: builders.Cast) -> str:
+    """Make one with a delivery, in place of the one before."""
+    alice = cast.member(cast.alice)
+    with tenancy.within(cast.acme.id):
+        Endpoint.objects.all().delete()
+        made = audit_services.create_endpoint(cast.acme.id, "https://1.1.1.1/hook", ["key.*"], actor=alice)
+        audit_services.send_test_event(made.endpoint, actor=alice)
+    return made.endpoint.id
+
+
+def _delivery(cast: builders.Cast) -> str:
+    with tenancy.within(cast.acme.id):
+        return Delivery.objects.get().id
+
+
 # What an address names, made afresh for each walk: some are used up by an empty form.
 ARGUMENTS = {
     "key_id": lambda world: world.key_id,
@@ -142,6 +171,8 @@ ARGUMENTS = {
     "recipient_id": lambda world: key_builders.recipient(world.cast.acme, world.cast.alice).recipient.id,
     "project_id": lambda world: builders.project(builders.root(world.cast.acme)).id,
     "environment_id": lambda world: builders.environment(world.cast.acme).id,
+    "endpoint_id": lambda world: _webhook(world.cast),
+    "delivery_id": lambda world: _delivery(world.cast),
     "token": lambda _: "not-a-token",
     "place": lambda _: (1, 1),
     "name": lambda _: "1-1-1",

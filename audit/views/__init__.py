@@ -1,0 +1,1 @@
+"""The pages of audit: the security log, and webhooks."""
