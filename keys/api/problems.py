@@ -17,6 +17,7 @@ from django.http.request import UnreadablePostError
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
+from audit.errors import WebhookError, WebhookStateForbids
 from keys import secret
 from keys.errors import Conflict, Forbidden, Invalid, KeysError, RotationRunning, Unavailable
 
@@ -120,8 +121,8 @@ def respond(request: HttpRequest, problem: Problem) -> HttpResponse:
     return HttpResponse(text, status=problem.status, content_type=CONTENT_TYPE, headers=dict(problem.headers))
 
 
-def of(error: KeysError) -> Problem:
-    """Return the problem of an error of the key services: each rung of the ladder has its status here."""
+def of(error: KeysError | WebhookError) -> Problem:
+    """Return the problem of an error of the services: each rung of the ladder has its status here."""
     match error:
         case Invalid():
             errors = [FieldError(location=e.field or "body", message=e.detail) for e in error.errors]
@@ -131,7 +132,7 @@ def of(error: KeysError) -> Problem:
         case RotationRunning():
             extra = {"rotation": error.rotation_id}
             return Problem(HTTPStatus.CONFLICT, error.code, error.detail, extra=extra)
-        case Conflict():
+        case Conflict() | WebhookStateForbids():
             return Problem(HTTPStatus.CONFLICT, error.code, error.detail)
         case Forbidden():
             return Problem(HTTPStatus.FORBIDDEN, error.code, error.detail)
@@ -151,6 +152,7 @@ def handle_all(api: NinjaAPI) -> None:
     for kind in (
         Problem,
         KeysError,
+        WebhookError,
         Http404,
         ValidationError,
         HttpError,
@@ -164,7 +166,7 @@ def foreseen(error: object) -> Problem:
     match error:
         case Problem():
             return error
-        case KeysError():
+        case KeysError() | WebhookError():
             return of(error)
         case Http404():
             return not_found()

@@ -29,6 +29,7 @@ from keys.api import (
     rotation,
     usage,
     verify,
+    webhooks,
 )
 from keys.api.auth import notices
 from keys.api.body import StrictParser
@@ -60,6 +61,7 @@ for router in (
     reports.router,
     approvals.router,
     executions.router,
+    webhooks.router,
     meta.router,
 ):
     api.add_router("", router)

@@ -22,7 +22,7 @@ schema.app = WSGIHandler()
 @pytest.fixture(scope="module")
 def secret(cast, django_db_blocker):
     with django_db_blocker.unblock():
-        return calls.key(cast.acme, cast.alice).secret
+        return calls.key(cast.acme, cast.alice, (*calls.MANAGING, "webhooks:write")).secret
 
 
 @schema.parametrize()

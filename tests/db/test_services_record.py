@@ -13,8 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from django.db import connection
 from django.utils import timezone
 
+from audit import services as audit_services
 from audit import tenancy
-from audit.models import Entry
+from audit.models import Delivery, Endpoint, Entry
+from audit.webhooks import expansion
 from keys import callers, networks, secret
 from keys import services as key_services
 from keys.listing import Filters
@@ -30,6 +32,7 @@ from tests import governance_builders as gov
 from tests.api import calls
 from tests.api.calls import as_superuser
 
+HOOK = "https://1.1.1.1/hook"
 EXPIRY = {
     f"{kind}_{what}_days": 7
     for kind in ("ingestion", "control_plane", "service")
@@ -112,6 +115,24 @@ class World:
     def scope(self) -> Scope:
         with tenancy.everywhere(tenancy.Reason.ADMIN):
             return key_services.create_scope(self.scope_name(), self.scope_draft(), actor=builders.OPERATOR)
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        with tenancy.within(self.cast.acme.id):
+            return audit_services.create_endpoint(
+                self.cast.acme.id, HOOK, ["project.*"], actor=self.actor
+            ).endpoint
+
+    def disabled_endpoint(self) -> Endpoint:
+        with tenancy.within(self.cast.acme.id):
+            return audit_services.disable_endpoint(self.endpoint, actor=self.actor)
+
+    def delivery(self) -> Delivery:
+        endpoint = self.endpoint
+        builders.project(self.root)
+        expansion.expand_one(self.cast.acme.id, endpoint.id)
+        with tenancy.within(self.cast.acme.id):
+            return Delivery.objects.select_related("endpoint").get()
 
     def scope_name(self) -> str:
         return f"{builders.unique('scope')}:read"[:60]
@@ -356,8 +377,33 @@ KEYS = {
         key_services.settle_keys_of_leaver, w.cast.acme.id, w.key.owner_user_id, actor=w.actor
     ),
 }
+AUDIT = {
+    "change_endpoint": lambda w: partial(
+        audit_services.change_endpoint, w.endpoint, audit_services.Changes(acts=["*"]), actor=w.actor
+    ),
+    "create_endpoint": lambda w: partial(
+        audit_services.create_endpoint, w.cast.acme.id, HOOK, ["key.*"], actor=w.actor
+    ),
+    "disable_endpoint": lambda w: partial(audit_services.disable_endpoint, w.endpoint, actor=w.actor),
+    "enable_endpoint": lambda w: partial(
+        audit_services.enable_endpoint, w.disabled_endpoint(), actor=w.actor
+    ),
+    "remove_endpoint": lambda w: partial(audit_services.remove_endpoint, w.endpoint, actor=w.actor),
+    "resend_delivery": lambda w: partial(audit_services.resend_delivery, w.delivery(), actor=w.actor),
+    "resend_range": lambda w: partial(
+        audit_services.resend_range,
+        w.delivery().endpoint,
+        timezone.now() - timedelta(hours=1),
+        timezone.now() + timedelta(hours=1),
+        actor=w.actor,
+    ),
+    "rotate_endpoint_secret": lambda w: partial(
+        audit_services.rotate_endpoint_secret, w.endpoint, actor=w.actor
+    ),
+    "send_test_event": lambda w: partial(audit_services.send_test_event, w.endpoint, actor=w.actor),
+}
 EVERYWHERE = {"create_scope", "change_scope", "create_tier", "change_tier"}
-WITHIN = set(KEYS) - EVERYWHERE
+WITHIN = set(KEYS | AUDIT) - EVERYWHERE
 
 
 def public_functions(module: ModuleType) -> set[str]:
@@ -369,16 +415,18 @@ def entries() -> int:
         return Entry.objects.count()
 
 
-@pytest.mark.parametrize(("module", "table"), [(org_services, ORGS), (key_services, KEYS)])
+@pytest.mark.parametrize(
+    ("module", "table"), [(org_services, ORGS), (key_services, KEYS), (audit_services, AUDIT)]
+)
 def test_every_service_has_its_row_here(module, table):
     assert public_functions(module) == set(table)
 
 
-@pytest.mark.parametrize("name", sorted(ORGS | KEYS))
+@pytest.mark.parametrize("name", sorted(ORGS | KEYS | AUDIT))
 def test_it_records(name):
     key_builders.catalogue()
     world = World(builders.cast())
-    call = (ORGS | KEYS)[name](world)
+    call = (ORGS | KEYS | AUDIT)[name](world)
     before = entries()
     if name in WITHIN:
         with tenancy.within(world.cast.acme.id):
@@ -391,12 +439,12 @@ def test_it_records(name):
     assert entries() > before
 
 
-@pytest.mark.parametrize("name", sorted(KEYS))
+@pytest.mark.parametrize("name", sorted(KEYS | AUDIT))
 def test_without_its_entry_there_is_no_change(name, monkeypatch):
     """The ledger breaks just before COMMIT: the rows must be as they were."""
     key_builders.catalogue()
     world = World(builders.cast())
-    call = KEYS[name](world)
+    call = (KEYS | AUDIT)[name](world)
 
     def broken(*_: object) -> None:
         raise connection.Database.OperationalError("the ledger is out of reach")
@@ -414,7 +462,7 @@ def test_without_its_entry_there_is_no_change(name, monkeypatch):
 
 
 def _rows() -> list[object]:
-    """Return a digest of every row that key services write."""
+    """Return a digest of every row that these services write."""
     tables = (
         "apikey",
         "keysecret",
@@ -435,9 +483,10 @@ def _rows() -> list[object]:
         "approvaluse",
         "execution",
     )
+    hooks = ("audit_endpoint", "audit_endpointsecret", "audit_delivery", "procrastinate_jobs")
     with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
         found = []
-        for table in tables:
-            cursor.execute(f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM keys_{table} t")
+        for table in (*(f"keys_{table}" for table in tables), *hooks):
+            cursor.execute(f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table} t")
             found.append(cursor.fetchone())
         return found

@@ -9,8 +9,9 @@ from http import HTTPStatus
 import pytest
 from django.urls import reverse
 
-from audit import access, ledger, tenancy, views
+from audit import access, ledger, tenancy
 from audit.actors import Actor
+from audit.views import log as views
 from orgs.models import User
 from tests import builders, ledgers
 
