@@ -212,15 +212,32 @@ def _expired(told: Told) -> Words:
     )
 
 
+# What became of the secret that was found, and what is to be done.
+_LEAKED: Final = {
+    "revoked": (
+        "The key was revoked.",
+        "Give whatever used it another key, and look at what was done with it lately.",
+    ),
+    "quarantined": (
+        "The key was disabled until somebody decides.",
+        "Give whatever used it another key and revoke this one, or enable it if it was a false alarm.",
+    ),
+    "retired": (
+        "That secret was retired; the key's newest one goes on working.",
+        "Give the newest secret to whatever still used the old one, and look at what was done with it lately.",
+    ),
+    "nothing": ("That secret was refused already.", "Look whether it was used while it was valid."),
+}
+
+
 def _leaked(told: Told) -> Words:
     subject = f"{_key(told)} has leaked"
-    source = word(told.data.get("source", ""))
-    found = f"Its secret was found where it does not belong{f', as {source} tells' if source else ''}."
+    became, todo = _LEAKED.get(str(told.data.get("outcome")), ("Its secret is refused from now on.", ""))
     return Words(
         subject=subject,
         paragraphs=[
-            f"{subject}. {found} Calls with it are refused since {day(told.at)}.",
-            "Give whatever used it another key, and look at what was done with it lately.",
+            f"A secret of {_lower(_key(told))} was found where it does not belong, on {day(told.at)}. {became}",
+            *([todo] if todo else []),
         ],
     )
 
@@ -275,8 +292,7 @@ def _started(told: Told) -> Words:
 
 
 def _webhook_disabled(told: Told) -> Words:
-    name = word(told.name or told.data.get("name") or told.target)
-    subject = f"The webhook “{name}” was disabled"
+    subject = f"The webhook to {word(told.name or told.data.get('url') or told.target)} was disabled"
     return Words(
         subject=subject,
         paragraphs=[
@@ -288,7 +304,7 @@ def _webhook_disabled(told: Told) -> Words:
 
 
 def _break_glass(told: Told) -> Words:
-    count = told.data.get("count", told.data.get("keys_count"))
+    count = told.data.get("count")
     keys = f"{count:,} keys were" if isinstance(count, int) and count != 1 else "Keys were"
     subject = f"Break-glass: {'1 key was' if count == 1 else keys} revoked"
     return Words(
@@ -313,7 +329,7 @@ def _approval_requested(told: Told) -> Words:
     return Words(
         subject=subject,
         paragraphs=[
-            f"{_who(told)} asks that {_lower(_key_of(told))} may run {word(told.data.get('scope', 'something'))}.",
+            f"{_who(told)} asks that {_lower(_key(told))} may run {word(told.data.get('scope', 'something'))}.",
             "Somebody other than who asks must grant or deny it.",
         ],
     )
@@ -353,11 +369,6 @@ def _lower(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
 
 
-def _key_of(told: Told) -> str:
-    name = word(told.data.get("key_name") or told.name)
-    return f"The key “{name}”" if name else "A key"
-
-
 def _who(told: Told) -> str:
     return word(told.who) or ("Keystead" if told.actor.startswith("sys_") else "somebody")
 
@@ -366,8 +377,12 @@ def _is_itself(told: Told) -> bool:
     return told.actor == told.target
 
 
-def _is_worth_telling(told: Told) -> bool:
-    return _is_itself(told) or told.data.get("reason") == "owner_left"
+def _is_unattended(told: Told) -> bool:
+    return _is_itself(told) or told.data.get("cause") == "owner_left"
+
+
+def _has_count(told: Told) -> bool:
+    return told.data.get("count") != 0
 
 
 def _has_keys(told: Told) -> bool:
@@ -388,7 +403,7 @@ RULES: Final[Mapping[Act, Rule]] = {
         many="{count} keys have rotated",
         page=KEYS,
         tells_owner=True,
-        is_told=_is_worth_telling,
+        is_told=_is_unattended,
     ),
     Act.ROTATION_OVERDUE: Rule(
         words=_overdue, many="{count} rotations are overdue", page=KEYS, tells_owner=True
@@ -399,11 +414,14 @@ RULES: Final[Mapping[Act, Rule]] = {
     Act.WEBHOOK_DISABLED: Rule(
         words=_webhook_disabled,
         many="{count} webhooks were disabled",
-        page="/settings/webhooks",
+        page="/webhooks",
         roles=OWNERS,
     ),
     Act.BREAKGLASS_EXECUTED: Rule(
-        words=_break_glass, many="Break-glass was used {count} times", page="/incidents"
+        words=_break_glass,
+        many="Break-glass was used {count} times",
+        page="/incidents",
+        is_told=_has_count,
     ),
     Act.BREAKGLASS_REFUSED: Rule(
         words=_break_glass_refused, many="Break-glass was refused {count} times", page=LOG

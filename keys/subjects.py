@@ -1,19 +1,28 @@
-"""What entries are about, for those who are told by mail: keys with whom they belong to and where they are seen."""
+"""What entries are about, for those who are told by mail: what it is called, whose it is, and where it is seen."""
 
 from collections.abc import Collection
 
 from django.urls import reverse
 
 from audit.ports import Subject
-from keys.models import ApiKey
+from keys.models import ApiKey, Approval
 from orgs.models import Membership
 
 
 def subjects(organization_id: str, targets: Collection[str]) -> dict[str, Subject]:
-    """Return the keys among the targets of entries, each with its owner while they have standing at its project."""
-    keys = ApiKey.objects.of(organization_id).filter(
-        pk__in=[each for each in targets if each.startswith("key_")]
-    )
+    """Return the keys, approvals and incidents among the targets of entries.
+
+    A key is its owner's while they have standing at its project; an approval is whose who asked for it, or whose the
+    key is that did.
+    """
+    keys = _keys(organization_id, [each for each in targets if each.startswith("key_")])
+    approvals = _approvals(organization_id, [each for each in targets if each.startswith("apr_")])
+    incidents = {each: Subject(path=f"/incidents/{each}") for each in targets if each.startswith("inc_")}
+    return keys | approvals | incidents
+
+
+def _keys(organization_id: str, ids: Collection[str]) -> dict[str, Subject]:
+    keys = ApiKey.objects.of(organization_id).filter(pk__in=ids)
     found = list(keys.values_list("id", "name", "owner_user_id", "project__path"))
     reach = _reach(organization_id, {owner for _, _, owner, _ in found if owner})
     return {
@@ -23,6 +32,21 @@ def subjects(organization_id: str, targets: Collection[str]) -> dict[str, Subjec
             path=reverse("keys:detail", args=[key_id]),
         )
         for key_id, name, owner, path in found
+    }
+
+
+def _approvals(organization_id: str, ids: Collection[str]) -> dict[str, Subject]:
+    rows = list(
+        Approval.objects.of(organization_id).filter(pk__in=ids).values_list("id", "key__name", "requested_by")
+    )
+    askers = _keys(organization_id, {by for _, _, by in rows if by.startswith("key_")})
+    return {
+        approval_id: Subject(
+            name=name,
+            owner_id=by if by.startswith("usr_") else askers.get(by, Subject()).owner_id,
+            path=f"/approvals/{approval_id}",
+        )
+        for approval_id, name, by in rows
     }
 
 

@@ -13,7 +13,7 @@ PEOPLE = {notices.OWNERS: ["usr_owner"], notices.OWNERS_AND_ADMINS: ["usr_admin"
 BASE = "https://keys.example.com"
 # What makes an act be told, where it is not always.
 FACTS = {
-    Act.ROTATION_STARTED: {"reason": "owner_left"},
+    Act.ROTATION_STARTED: {"cause": "owner_left"},
     Act.MEMBER_REMOVED: {"keys_count": 2, "keys_action": "revoke"},
 }
 
@@ -144,6 +144,18 @@ class TestWords:
         assert found[1].subject == "[Acme] Break-glass: 1 key was revoked"
         assert found[10_000].subject == "[Acme] Break-glass: 10,000 keys were revoked"
         assert "by Alice" in found[1].text
+
+    def test_a_break_glass_that_found_nothing_is_not_told(self):
+        assert letters(told(Act.BREAKGLASS_EXECUTED, data={"count": 0})) == []
+
+    @pytest.mark.parametrize("outcome", ["revoked", "quarantined", "retired", "nothing", "unheard-of"])
+    def test_a_leak_says_what_became_of_it(self, outcome):
+        text = letters(told(Act.KEY_LEAKED, data={"outcome": outcome, "url": "https://x.example/leak"}))[
+            0
+        ].text
+        assert "was found where it does not belong, on 21 November 2026, 09:30 UTC" in text
+        assert "x.example" not in text
+        assert ("The key was revoked" in text) == (outcome == "revoked")
 
     def test_a_leaver(self):
         one = letters(told(Act.MEMBER_REMOVED, data={"keys_count": 1, "keys_action": "hand_over"}))[0]
