@@ -170,6 +170,6 @@ def test_the_table_is_aligned():
         "http://x", [{"role": "Owner", "email": "a@b"}, {"role": "Staff member", "email": "c@d"}]
     )
     lines = text.splitlines()
-    assert [line.index(word) for line, word in zip(lines[5:8], ("Email", "a@b", "c@d"), strict=True)] == [
+    assert [line.index(word) for line, word in zip(lines[6:9], ("Email", "a@b", "c@d"), strict=True)] == [
         16
     ] * 3
