@@ -7,6 +7,7 @@ from datetime import datetime
 from keys import limit_words
 from keys.effective import Narrowing, Row, of_key, rows
 from keys.models import ApiKey, OwnerType
+from keys.models.key import Status
 from keys.scopes import BREAK_GLASS, holds, is_wildcard
 from keys.secret import Kind
 from keys.words import listed, resource_of, spoken
@@ -72,6 +73,20 @@ class Summary:
                 else []
             ),
         ]
+
+
+def reach(key: ApiKey, now: datetime) -> str:
+    """Return in one sentence from where, until when and how often a key that was stolen would work, as it is now."""
+    match key.status(now):
+        case Status.REVOKED:
+            return "It is revoked: whoever holds a secret of it can do nothing."
+        case Status.EXPIRED:
+            return "It has expired: whoever holds a secret of it can do nothing."
+    number = len(key.allowed_ips)
+    where = f"from {number} address range{'' if number == 1 else 's'} alone" if number else "from any address"
+    until = f"until {key.expires_at:%-d %B %Y}" if key.expires_at else "for as long as nobody revokes it"
+    it = "Once it is enabled again, it" if key.status(now) is Status.DISABLED else "It"
+    return f"{it} works {where}, {until}. Calls: {limit_words.of_key(key)}."
 
 
 def summary_of(key: ApiKey) -> Summary:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from keys import rotation
-from keys.models import ApiKey, KeySecret, KeyUse, Rotation, SecretUse
+from keys.models import ApiKey, KeySecret, KeyUse, Leak, Rotation, SecretUse
 from keys.rotation import State
 from orgs.models import User
 
@@ -138,3 +138,8 @@ def timeline(old: int, new: int, *, start: datetime, end: datetime, now: datetim
 
 def _tick(at: datetime, whole: timedelta) -> str:
     return f"{at:%a %-d %b}" if whole > timedelta(days=4) else f"{at:%a %H:%M}"
+
+
+def leaks(key: ApiKey) -> list[Leak]:
+    """Return where secrets of a key were found, the latest first; at most five."""
+    return list(Leak.objects.filter(key=key).order_by("-found_at", "-id")[:5])

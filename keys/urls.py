@@ -1,6 +1,18 @@
 from django.urls import path, register_converter
 
-from keys.views import bulk, creation, detail, listing, recipients, revocation, rotation, settings, usage
+from keys.views import (
+    bulk,
+    creation,
+    detail,
+    hygiene,
+    listing,
+    permissions,
+    recipients,
+    revocation,
+    rotation,
+    settings,
+    usage,
+)
 
 
 class KeyIdConverter:
@@ -30,6 +42,7 @@ urlpatterns = [
     path("keys/search", listing.key_search, name="search"),
     path("keys/bulk", bulk.keys_bulk, name="bulk"),
     path("keys.csv", listing.keys_csv, name="csv"),
+    path("hygiene", hygiene.key_hygiene, name="hygiene"),
     path("keys/new", creation.key_new, name="new"),
     path("keys/new/preview", creation.key_preview, name="preview"),
     path("keys/<key:key_id>", detail.key_detail, name="detail"),
@@ -37,7 +50,8 @@ urlpatterns = [
     path("usage.csv", usage.usage_csv, name="usage_csv"),
     path("keys/<key:key_id>/usage", usage.key_usage, name="key_usage"),
     path("keys/<key:key_id>/activity", detail.key_activity, name="activity"),
-    path("keys/<key:key_id>/access", detail.key_access, name="access"),
+    path("keys/<key:key_id>/access", permissions.key_access, name="access"),
+    path("keys/<key:key_id>/access/drop", permissions.key_drop_scopes, name="drop_scopes"),
     path("keys/<key:key_id>/edit", detail.key_edit, name="edit"),
     path("keys/<key:key_id>/edit/scopes", detail.key_edit_scopes, name="edit_scopes"),
     path("keys/<key:key_id>/edit/limits", detail.key_edit_limits, name="edit_limits"),

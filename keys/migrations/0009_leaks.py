@@ -10,6 +10,19 @@ from audit.rls import protect
 SQL = (Path(__file__).parent / "leaks.sql").read_text()
 TABLES = ("keynetwork", "keyfinding", "healthrun")
 REVERSE = """
+CREATE OR REPLACE FUNCTION keys_follow() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO public.keys_keyuse (key_id, organization_id) VALUES (NEW.id, NEW.organization_id);
+    ELSIF (NEW.scopes, NEW.tags) IS NOT DISTINCT FROM (OLD.scopes, OLD.tags) THEN
+        RETURN NULL;
+    ELSE
+        DELETE FROM public.keys_term WHERE key_id = NEW.id;
+    END IF;
+    INSERT INTO public.keys_term SELECT NEW.organization_id, term, NEW.id FROM public.keys_terms_of(NEW) AS term;
+    RETURN NULL;
+END $$;
+ALTER TABLE keys_term DROP COLUMN since;
 DROP FUNCTION networks_learn(integer), networks_add(xid8, xid8), networks_retain();
 DROP TABLE keys_healthrun, keys_keyfinding, keys_networkmark, keys_keynetwork;
 ALTER TABLE keys_leak DROP CONSTRAINT leak_of_same;
@@ -151,6 +164,11 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(fields=("key", "version", "place"), name="leak_once")
                 ],
             },
+        ),
+        migrations.AddField(
+            model_name="keyterm",
+            name="since",
+            field=models.DateTimeField(null=True),
         ),
         migrations.RunSQL(SQL, REVERSE),
         *[protect(f"keys_{table}") for table in ("leak", *TABLES)],

@@ -40,6 +40,24 @@ CREATE TABLE keys_healthrun (
     looked_at_all_at timestamptz NOT NULL
 );
 
+-- Since when a key carries a scope, so that one which was given yesterday is not called unused for a month. Null: since
+-- it was made. Changing a key's scopes leaves the rows of those that stay.
+ALTER TABLE keys_term ADD COLUMN since timestamptz;
+
+CREATE OR REPLACE FUNCTION keys_follow() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO public.keys_keyuse (key_id, organization_id) VALUES (NEW.id, NEW.organization_id);
+        INSERT INTO public.keys_term (organization_id, term, key_id) SELECT NEW.organization_id, term, NEW.id FROM public.keys_terms_of(NEW) AS term;
+    ELSIF (NEW.scopes, NEW.tags) IS DISTINCT FROM (OLD.scopes, OLD.tags) THEN
+        DELETE FROM public.keys_term WHERE key_id = NEW.id AND term NOT IN (SELECT public.keys_terms_of(NEW));
+        INSERT INTO public.keys_term (organization_id, term, key_id, since)
+        SELECT NEW.organization_id, term, NEW.id, now() FROM public.keys_terms_of(NEW) AS term
+        WHERE NOT EXISTS (SELECT FROM public.keys_term t WHERE t.key_id = NEW.id AND t.term = term.term);
+    END IF;
+    RETURN NULL;
+END $$;
+
 REVOKE INSERT, UPDATE, DELETE ON keys_keynetwork, keys_networkmark FROM keystead_app;
 GRANT UPDATE (is_due, told_at) ON keys_keynetwork TO keystead_app;
 

@@ -219,12 +219,14 @@ class KeyTerm(models.Model):
     """A scope or tag of a key, for filters: kept by a trigger on `keys_apikey`, never written by the application.
 
     Under row-level security the planner can't use GIN indexes (their operators are not leakproof); equality can.
+    `since`: when it was given to a key that there was already; None for what the key was made with.
     """
 
     pk = models.CompositePrimaryKey("organization_id", "term", "key_id")
     organization_id = models.CharField(max_length=32)
     term = models.CharField(max_length=110)
     key_id = models.CharField(max_length=32)
+    since = models.DateTimeField(null=True)
 
     class Meta:
         managed = False

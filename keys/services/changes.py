@@ -1,6 +1,6 @@
 """Changing a key in place: its fields, its scopes, and whether it is enabled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
@@ -109,6 +109,22 @@ def change_key(key: ApiKey, changes: Changes, *, actor: Caller) -> ApiKey:
         for act, data, sealed in _entries(key, before, columns):
             entry(act, target=key.id, data=facts(key, **data), sealed=sealed)
     return key
+
+
+def drop_scopes(key: ApiKey, scopes: Collection[str], *, actor: Caller) -> ApiKey:
+    """Take some scopes from a key and leave it every other one, whatever was given to it meanwhile.
+
+    Writes what `change_key` writes: the entry `key.scopes_changed`, where any of them was there.
+
+    Raises:
+        Invalid: nothing would be left (field `scopes`).
+        Forbidden, StateForbids: as `change_key`.
+    """
+    with ledger.recording(key.organization_id, actor):
+        left = [scope for scope in _locked(key).scopes if scope not in scopes]
+        if not left:
+            raise Invalid("A key keeps at least one scope: revoke it instead.", field="scopes")
+        return change_key(key, Changes(scopes=left), actor=actor)
 
 
 def disable_key(key: ApiKey, *, actor: Caller, until: datetime | None = None) -> ApiKey:

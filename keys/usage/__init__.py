@@ -20,7 +20,7 @@ from keys.usage.answers import (
     Unknown,
 )
 from keys.usage.counting import overview, report, sparklines
-from keys.usage.evidence import health, latest, summary, traffic, unknown
+from keys.usage.evidence import health, latest, scope_uses, summary, traffic, unknown, unused_scopes
 from keys.usage.many import calls_of_day
 from keys.usage.questions import MAX_BUCKETS, MAX_POINTS, OTHER, GroupBy, Question, Window
 
@@ -48,8 +48,10 @@ __all__ = [
     "latest",
     "overview",
     "report",
+    "scope_uses",
     "sparklines",
     "summary",
     "traffic",
     "unknown",
+    "unused_scopes",
 ]

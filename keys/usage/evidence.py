@@ -5,10 +5,12 @@ user agents are only in the calls themselves, of which a bounded number is read.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
+from keys.builtin import SCOPES as OWN_SCOPES
 from keys.models import ApiKey, Call, Grain, KeyUse, ScopeUse
+from keys.models.key import KeyTerm
 from keys.scopes import covers
 from keys.usage.answers import Health, LastUsed, Seen, Summary, Traffic, Unknown
 from keys.usage.questions import KEPT, OTHER, Window, floor, month, month_end
@@ -19,6 +21,7 @@ MOST: Final = 50
 LATEST: Final = 200
 MONTH: Final = timedelta(days=30)
 WEEK: Final = timedelta(days=7)
+_OWN_API: Final = tuple(name for name, *_ in OWN_SCOPES)
 _CALLS_FOR_IPS: Final = 500
 _CALLS_FOR_NETWORKS: Final = 100
 # Evidence of use and the call's own record are written together; a clock may still tell their times apart.
@@ -155,7 +158,7 @@ def health(organization_id: str, key_ids: Collection[str], now: datetime) -> dic
     }
     recent = {"key_id": list(key_ids), "since": floor(now - WEEK, Grain.DAY), "most": _CALLS_FOR_NETWORKS}
     networks: dict[str, int] = dict(rows(_NETWORKS.format(latest=_LATEST_OF_EACH), recent))
-    unused = _unused(organization_id, key_ids, now)
+    unused = unused_scopes(organization_id, key_ids, now)
     return {
         key_id: _health(counts.get(key_id, (0, 0, 0)), networks.get(key_id, 0), unused.get(key_id, ()))
         for key_id in key_ids
@@ -167,21 +170,45 @@ def _health(counts: Collection[Any], networks: int, unused: tuple[str, ...]) -> 
     return Health(calls=calls, refused=refused, regions=regions, networks=networks, unused_scopes=unused)
 
 
-def _unused(organization_id: str, key_ids: Collection[str], now: datetime) -> dict[str, tuple[str, ...]]:
-    """Return, for each key old enough to tell, the scopes it carries and was not asked for in 30 days."""
-    asked: dict[str, list[str]] = {}
-    used = ScopeUse.objects.filter(
-        organization_id=organization_id, key_id__in=key_ids, last_used_on__gte=(now - MONTH).date()
+def unused_scopes(
+    organization_id: str, key_ids: Collection[str], now: datetime, window: timedelta = MONTH
+) -> dict[str, tuple[str, ...]]:
+    """Return, for each key older than the window, the scopes that it carried all through it and no call asked for.
+
+    The scopes of the portal's own API are left out: a key that calls it asks for nothing, so that nothing can be told.
+    """
+    asked = _asked(organization_id, key_ids, now - window)
+    granted = KeyTerm.objects.filter(
+        organization_id=organization_id, key_id__in=key_ids, since__gte=now - window
     )
-    for key_id, scope in used.values_list("key_id", "scope"):
-        asked.setdefault(key_id, []).append(scope)
-    old = ApiKey.objects.of(organization_id).filter(pk__in=key_ids, created_at__lt=now - MONTH)
+    fresh = set(granted.values_list("key_id", "term"))
+    old = ApiKey.objects.of(organization_id).filter(pk__in=key_ids, created_at__lt=now - window)
     return {
         key_id: tuple(
-            scope for scope in scopes if not any(covers(scope, use) for use in asked.get(key_id, ()))
+            scope
+            for scope in scopes
+            if (key_id, f"scope:{scope}") not in fresh
+            and not any(covers(scope, own) for own in _OWN_API)
+            and not any(covers(scope, use) for use in asked.get(key_id, ()))
         )
         for key_id, scopes in old.values_list("id", "scopes")
     }
+
+
+def scope_uses(key: ApiKey) -> dict[str, date]:
+    """Return the last day (UTC) on which a valid call asked a key for each scope that any asked for."""
+    used = ScopeUse.objects.filter(organization_id=key.organization_id, key_id=key.id)
+    return dict(used.values_list("scope", "last_used_on"))
+
+
+def _asked(organization_id: str, key_ids: Collection[str], since: datetime) -> dict[str, list[str]]:
+    asked: dict[str, list[str]] = {}
+    used = ScopeUse.objects.filter(
+        organization_id=organization_id, key_id__in=key_ids, last_used_on__gte=since.date()
+    )
+    for key_id, scope in used.values_list("key_id", "scope"):
+        asked.setdefault(key_id, []).append(scope)
+    return asked
 
 
 def _last_used(key: ApiKey) -> LastUsed | None:

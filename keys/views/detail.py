@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from audit import access as log
-from keys import access, clock, effective, history, limit_words, rows, services
+from keys import access, blast, clock, history, limit_words, rows, services
 from keys.errors import Conflict, Forbidden, KeysError, NameTaken
 from keys.forms.detail import DetailsForm, EditForm, LimitsForm, RotationForm, ScopesForm
 from keys.models import ApiKey
@@ -41,6 +41,9 @@ def overview(
         "running": running,
         "timeline": running and history.timeline_of(running, now),
         "limit": limit_words.of_key(key),
+        "summary": blast.summary_of(key),
+        "reach": blast.reach(key, now),
+        "leaks": history.leaks(key),
         "creator": history.names_of([key.created_by]).get(key.created_by, key.created_by),
         "revoker": history.names_of([key.revoked_by]).get(key.revoked_by, key.revoked_by),
     }
@@ -60,21 +63,6 @@ def key_activity(request: MemberRequest, key_id: str) -> HttpResponse:
         "sees_all": request.member.reads_whole_log,
     }
     return common.answer(request, "keys/activity.html", context)
-
-
-@require_safe
-def key_access(request: MemberRequest, key_id: str) -> HttpResponse:
-    """Show which of the key's scopes count, and what takes the others away."""
-    key = access.key(request.member, key_id)
-    narrowing = effective.of_key(key)
-    context = {
-        **header(request, key, clock.now()),
-        "tab": "access",
-        "narrowing": narrowing,
-        "scope_rows": effective.rows(key.scopes, narrowing),
-        "effective": narrowing.effective(key.scopes),
-    }
-    return common.answer(request, "keys/access.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -196,7 +196,7 @@ class TestOnce:
 
 def test_networks_are_forgotten_after_400_days(cast, key):
     usage_builders.calls(key, [{"ip": "203.0.113.9"}, {"ip": "198.51.100.4", "at": ago(minutes=4)}])
-    networks.learn()
+    work()
     as_superuser(
         "UPDATE keys_keynetwork SET last_seen_on = current_date - 401 WHERE key_id = %s AND network = %s",
         key.id,

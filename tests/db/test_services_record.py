@@ -97,6 +97,12 @@ class World:
         with tenancy.within(self.cast.acme.id):
             return key_services.create_key(self.draft, actor=self.caller).key
 
+    @cached_property
+    def key_of_two(self) -> ApiKey:
+        draft = replace(self.draft, scopes=["keys:read", "keys:write"])
+        with tenancy.within(self.cast.acme.id):
+            return key_services.create_key(draft, actor=self.caller).key
+
     @property
     def held(self) -> Held:
         return Held(organization_id=self.cast.acme.id, key_id=self.key.id, version=1)
@@ -333,6 +339,7 @@ KEYS = {
     ),
     "deny_approval": lambda w: partial(key_services.deny_approval, w.approval, actor=w.caller),
     "disable_key": lambda w: partial(key_services.disable_key, w.key, actor=w.caller),
+    "drop_scopes": lambda w: partial(key_services.drop_scopes, w.key_of_two, ["keys:read"], actor=w.caller),
     "enable_key": lambda w: partial(key_services.enable_key, w.disabled_key(), actor=w.caller),
     "export_keys": lambda w: partial(
         key_services.export_keys,

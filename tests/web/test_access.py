@@ -71,6 +71,8 @@ MATRIX = {
     "keys:search": ("mmmmmml", "ooooool"),
     "keys:bulk": ("mmmmmml", "oooffol"),
     "keys:csv": ("ooooool", "mmmmmml"),
+    "keys:hygiene": ("ooooool", "mmmmmml"),
+    "keys:drop_scopes": ("mmmmmml", "oooffnl"),
     "keys:new": ("oooffol", "oooffol"),
     "keys:preview": ("mmmmmml", "oooffol"),
     "keys:detail": ("ooooonl", "mmmmmml"),
