@@ -86,9 +86,9 @@ def recipient(where: Organization, by: User, name: str = "vault") -> Receiver:
     return Receiver(found, private_key)
 
 
-def verify(secret: str, where: Organization, ip: str = "203.0.113.9") -> str:
+def verify(secret: str, where: Organization, ip: str = "203.0.113.9", **asked: Any) -> str:
     """Present a secret to the organization's verifier and return the code; a valid one counts as use."""
-    return judged(secret, where, ip=ip).verdict.code
+    return judged(secret, where, ip=ip, **asked).verdict.code
 
 
 def judged(secret: str, where: Organization, **asked: Any) -> verification.Judged:

@@ -18,10 +18,8 @@ COMMANDS: Final = """\
 (umask 077 && openssl genpkey -algorithm X25519 -out recipient.key)
 openssl pkey -in recipient.key -pubout
 openssl pkey -in recipient.key -pubout -outform DER | tail -c 32 | openssl dgst -sha256"""
-SNIPPET: Final = """\
-from keystead.sealed import open_sealed
-
-secret = open_sealed(rotation.sealed_secret, rotation.id, private_key=Path("recipient.key").read_bytes())"""
+WITH_SDK: Final = "keystead recipient new --out recipient.key"
+OPENING: Final = "keystead open --private-key recipient.key --rotation rot_… --write-env .env"
 
 
 @require_safe
@@ -33,7 +31,8 @@ def recipients(request: MemberRequest) -> HttpResponse:
         "removed": [each for each in found if each.removed_at is not None],
         "names": history.names_of([each.created_by for each in found]),
         "commands": COMMANDS,
-        "snippet": SNIPPET,
+        "with_sdk": WITH_SDK,
+        "opening": OPENING,
         "place": "orgs",
     }
     return common.answer(request, "keys/recipients.html", context)
