@@ -48,6 +48,7 @@ class Bearer(AuthBase):
         headers = standing.limit_headers(found.counted)
         if found.verdict.code is Code.RATE_LIMITED:
             detail = "This key has made too many calls."
+            headers |= standing.expiry(found.ends_at, timezone.now())
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", detail, headers)
         if found.presented is None:
             credentials.refuse_token()

@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from ninja import Body, Router
 from pydantic import ConfigDict
 
-from keys import access, clock, services
+from keys import access, clock, scopes, services
 from keys.api import docs, present, running
 from keys.api.answers import RotatedOut, RotationOut
 from keys.api.auth import ApiRequest, Bearer, require
@@ -18,6 +18,7 @@ from keys.api.requests import RotationRequest, SelfRotationRequest, Strict
 from keys.callers import Caller
 from keys.models import Rotation
 from keys.rotation import Mode
+from keys.services import auto_rotation
 
 router = Router(tags=["Rotation"])
 SCOPE: Final = "keys:rotate"
@@ -84,9 +85,28 @@ class Nothing(Strict):
     openapi_extra=docs.read(SCOPE, 403, 404),
 )
 def rotation_get(request: ApiRequest, rotation_id: str) -> HttpResponse:
-    """How far it has come. A key's newest secret sees its own key's, without a scope."""
+    """How far it has come. A key's newest secret sees its own key's, without a scope.
+
+    `sealed_secret` is handed out once, to another key with the scope: fetch it with what holds the private key.
+    """
     check_names(request)
-    return running.read(request, lambda _: present.one_rotation(_find(request, rotation_id), clock.now()))
+
+    def act(_caller: Caller) -> RotationOut:
+        found, now = _find(request, rotation_id), clock.now()
+        sealed = auto_rotation.hand_out(found, now) if _may_fetch(request, found) else None
+        return present.one_rotation(found, now, sealed)
+
+    return running.read(request, act)
+
+
+def _may_fetch(request: ApiRequest, found: Rotation) -> bool:
+    """Tell whether the caller is handed the sealed secret, which is then gone.
+
+    Never the rotating key itself: its newest secret has no need of it, and with its old one, perhaps a stolen one,
+    somebody could take it away from the recipient, who would be locked out as the grace ends.
+    """
+    presented = request.auth
+    return presented.key.id != found.key_id and not scopes.missing(presented.scopes, [SCOPE])
 
 
 @router.post(

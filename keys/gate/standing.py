@@ -4,10 +4,11 @@ from datetime import datetime
 
 from keys.api.times import as_text
 from keys.limits import Counted
-from keys.verdict import expires_soon
+from keys.verdict import Code, expires_soon
 from keys.verification import Judged
 
 EXPIRES = "Keystead-Key-Expires"
+_GOOD = frozenset({Code.VALID, Code.RATE_LIMITED, Code.QUOTA_EXCEEDED})
 
 
 def limit_headers(counted: Counted) -> dict[str, str]:
@@ -23,8 +24,11 @@ def limit_headers(counted: Counted) -> dict[str, str]:
 
 
 def expiry_headers(judged: Judged | None) -> dict[str, str]:
-    """Return the header that warns within 7 days of the end of a valid key's secret, else nothing."""
-    if judged is None or judged.known is None or not judged.verdict.is_valid:
+    """Return the header that warns within 7 days of the end of a good key's secret, else nothing.
+
+    Good is also one that has only made too many calls: whoever holds it learns nothing that they may not know.
+    """
+    if judged is None or judged.known is None or judged.verdict.code not in _GOOD:
         return {}
     return expiry(judged.known.ends_at, judged.known.row.now)
 

@@ -1,6 +1,7 @@
 """The key that calls the API: judged like any other, from the address that it calls from."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from keys import governance
 from keys.callers import Presented
@@ -14,11 +15,12 @@ from orgs.models import Project
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """The verdict on a caller's own key, the key unless it is not valid, and where its rate limit stands."""
+    """The verdict on a caller's own key, the key unless it is not valid, where its rate limit stands, and its end."""
 
     verdict: Verdict
     presented: Presented | None
     counted: Counted
+    ends_at: datetime | None
 
 
 def authenticate(text: str, *, ip: str, cost: int = 0) -> Authenticated:
@@ -32,7 +34,8 @@ def authenticate(text: str, *, ip: str, cost: int = 0) -> Authenticated:
     answer = running.ask(Call(verifier=credential(text), own=Own(ip=ip, cost=cost)))
     judged = answer.verifier
     assert judged is not None  # noqa: S101 - whoever asks with a verifier is told of it
-    return Authenticated(judged.verdict, presented(judged), judged.counted)
+    ends_at = judged.known.ends_at if judged.known else None
+    return Authenticated(judged.verdict, presented(judged), judged.counted, ends_at)
 
 
 def presented(judged: Judged) -> Presented | None:
