@@ -79,7 +79,7 @@ class TestDue:
 
 @pytest.fixture
 def own_machine(cast):
-    return key_builders.create(cast.acme, cast.alice, rotation_interval_days=30)
+    return key_builders.create(cast.acme, cast.alice, rotation_interval_days=30, scopes=["keys:read"])
 
 
 @pytest.fixture
@@ -103,6 +103,16 @@ class TestAgent:
         assert next_.at > datetime.now(UTC) if next_.at else True
         assert running.once() is None
         assert held(file) == own_machine.secret
+
+    def test_without_a_portal_that_says_its_age_counts_from_when_it_was_first_seen(
+        self, server, tmp_path, cast
+    ):
+        silent = key_builders.create(cast.acme, cast.alice)
+        file = put(tmp_path / "env", silent.secret)
+        running = agent(server, file, Schedule(every_days=30))
+        first = running.look()
+        assert abs(first[0].created_at - datetime.now(UTC)) < timedelta(minutes=1)
+        assert running.look() == first
 
     def test_what_is_due_is_rotated(self, server, file, client, own_machine):
         done = agent(server, file, OLD_AGE).once()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import keystead
 import pytest
 from keystead import Keystead, envfile
@@ -143,6 +144,62 @@ class TestSwapping:
         put(file, machine.secret)
         client.rotations.cancel(done.rotation_id)
         assert swap().version == 3
+        assert client.keys.verify(held(file))
+
+
+class TestLostAnswers:
+    """The portal made a new secret, and nobody here ever read it."""
+
+    @pytest.fixture
+    def losing(self, monkeypatch):
+        """Lose the answers to the first so many rotations."""
+        real, left = httpx.Client.send, [0]
+
+        def send(self, request, **options):
+            answer = real(self, request, **options)
+            if request.url.path == "/v1/keys/rotate" and left[0] > 0:
+                left[0] -= 1
+                answer.close()
+                raise httpx.ReadTimeout("too late")
+            return answer
+
+        monkeypatch.setattr(httpx.Client, "send", send)
+        return left
+
+    @pytest.mark.parametrize("retries", [0, 2])
+    def test_the_old_one_works_as_long_as_without_it(
+        self, swap, file, client, machine, losing, retries, server
+    ):
+        swap.connect = lambda secret: Keystead(server.url, secret, retries=retries)
+        losing[0] = 1
+        with pytest.raises((keystead.Unavailable, keystead.SuccessorLost)):
+            swap()
+        assert held(file) == machine.secret
+        judged = client.keys.verify(machine.secret)
+        assert judged.key.accepted_until in {None, machine.key.expires_at}
+
+    def test_when_a_person_cancels_it_goes_on(self, swap, file, client, machine, losing):
+        losing[0] = 1
+        with pytest.raises(keystead.Unavailable):
+            swap()
+        running = client.keys.get(machine.key.id).rotation
+        with pytest.raises(keystead.SuccessorLost, match=running.id) as caught:
+            swap()
+        assert caught.value.rotation_id == running.id
+        client.rotations.cancel(running.id)
+        assert swap().version == 3
+        assert client.keys.verify(held(file))
+        assert client.keys.verify(machine.secret).code == "SECRET_RETIRED"
+
+    def test_one_that_was_never_heard_is_begun_again(self, swap, file, client, monkeypatch):
+        def refuse(*_, **__):
+            raise httpx.ConnectError("nobody there")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("keystead.client.Keys.rotate", lambda *_, **__: refuse())
+            with pytest.raises(httpx.ConnectError):
+                swap()
+        assert swap().version == 2
         assert client.keys.verify(held(file))
 
 
@@ -302,6 +359,8 @@ def test_killed_at_every_step_the_file_works(server, cast, client, zygote, tmp_p
     assert steps.count("replace") == 2
     lost = []
     for die_at in range(1, len(steps) + 1):
+        if torn and steps[die_at - 1] not in {"write", "send"}:
+            continue
         folder = tmp_path / str(die_at)
         folder.mkdir()
         machine = key_builders.create(cast.acme, cast.alice)
@@ -320,7 +379,8 @@ def test_killed_at_every_step_the_file_works(server, cast, client, zygote, tmp_p
         assert judged, where
         if again["code"] == dying.LOST:
             lost.append(die_at)
-            assert judged.key.accepted_until is None, where
+            # As long as without any rotation.
+            assert judged.key.accepted_until in {None, machine.key.expires_at}, where
             assert machine.key.id in again["said"]
             continue
         assert again["code"] == dying.SWAPPED, (where, again)
