@@ -6,6 +6,7 @@
     approvals.request · list · get
     executions.record · get
     break_glass.dry_run · execute
+    webhooks.create · list · get · update · delete · rotate_secret · test · deliveries · resend · resend_range
     usage.get · of_key
     entitlements.check_for_key
     me()
@@ -18,7 +19,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from keystead import breakglass, governed, operations
+from keystead import breakglass, endpoints, governed, operations
 from keystead.judging import AsyncJudge, Judge
 from keystead.methods import (
     awaitable,
@@ -84,6 +85,7 @@ class Keystead:
         self.approvals = Approvals(self._transport)
         self.executions = Executions(self._transport)
         self.break_glass = BreakGlass(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     me = blocking(operations.get_me)
 
@@ -176,6 +178,24 @@ class BreakGlass:
     execute = blocking(breakglass.break_glass)
 
 
+class Webhooks:
+    """Where the portal tells of what happens; `keystead.webhooks` receives it."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    create = blocking(endpoints.create_webhook)
+    list = blocking_pages(endpoints.list_webhooks)
+    get = blocking(endpoints.get_webhook)
+    update = blocking(endpoints.update_webhook)
+    delete = blocking(endpoints.delete_webhook)
+    rotate_secret = blocking(endpoints.rotate_webhook_secret)
+    test = blocking(endpoints.test_webhook)
+    deliveries = blocking_pages(endpoints.list_deliveries)
+    resend = blocking(endpoints.resend_delivery)
+    resend_range = blocking(endpoints.resend_range)
+
+
 class Usage:
     """What was called, and how often."""
 
@@ -229,6 +249,7 @@ class AsyncKeystead:
         self.approvals = AsyncApprovals(self._transport)
         self.executions = AsyncExecutions(self._transport)
         self.break_glass = AsyncBreakGlass(self._transport)
+        self.webhooks = AsyncWebhooks(self._transport)
 
     me = awaitable(operations.get_me)
 
@@ -319,6 +340,24 @@ class AsyncBreakGlass:
 
     dry_run = awaitable(breakglass.dry_run_break_glass)
     execute = awaitable(breakglass.break_glass)
+
+
+class AsyncWebhooks:
+    """Where the portal tells of what happens; `keystead.webhooks` receives it."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    create = awaitable(endpoints.create_webhook)
+    list = awaitable_pages(endpoints.list_webhooks)
+    get = awaitable(endpoints.get_webhook)
+    update = awaitable(endpoints.update_webhook)
+    delete = awaitable(endpoints.delete_webhook)
+    rotate_secret = awaitable(endpoints.rotate_webhook_secret)
+    test = awaitable(endpoints.test_webhook)
+    deliveries = awaitable_pages(endpoints.list_deliveries)
+    resend = awaitable(endpoints.resend_delivery)
+    resend_range = awaitable(endpoints.resend_range)
 
 
 class AsyncUsage:
