@@ -21,6 +21,8 @@ TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\.\d{3}Z")
 # What a name of a fact or field means, where taking its underscores out does not say it.
 WORDS: Final = {
     "allowed_ips": "IP ranges",
+    "auto_rotate": "rotates by itself",
+    "due_at": "due",
     "email": "e-mail",
     "expires_at": "expiry",
     "ip": "IP address",
@@ -29,6 +31,7 @@ WORDS: Final = {
     "user_name": "person: name",
     "may_rotate_itself": "may rotate itself",
     "old_accepted_until": "old secret until",
+    "rotates_at": "rotates",
     "rotation_interval_days": "days between rotations",
     "vkey": "verifier key",
     "is_production": "production",
@@ -39,6 +42,7 @@ TONES: Final = {
     "key.revoked": "bad",
     "key.leaked": "bad",
     "key.expiring": "warn",
+    "key.expired": "warn",
     "key.first_network": "warn",
     "rotation.started": "acc",
     "rotation.completed": "ok",

@@ -14,6 +14,7 @@ from keys.policy import Bounds, ExpiryRule, check_scopes, refuse_excess
 from keys.scopes import BREAK_GLASS, Preset, covers, is_wildcard, preset
 from keys.secret import Kind, Mode
 from keys.services.common import policy_of, rule_for
+from keys.services.recipients import newest_recipient
 from keys.words import days, resource_of, spoken
 from orgs.members import Member
 from orgs.models import Membership, Project, User
@@ -204,3 +205,14 @@ def expiries(rule: ExpiryRule | None) -> list[tuple[str, str]]:
         *never,
         (CUSTOM, "On a date"),
     ]
+
+
+def auto_rotation(organization_id: str) -> str:
+    """Return what it means for a key to rotate by itself here."""
+    recipient = newest_recipient(organization_id)
+    if recipient is None:
+        return (
+            "Before its interval is over or it expires. No recipient key is registered yet: until one is, it can't, "
+            "and the security log says so when it is due."
+        )
+    return f"Before its interval is over or it expires. The new secret is sealed to {recipient.name}."

@@ -64,7 +64,6 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
     auto_rotate = forms.BooleanField(
         label="Rotate it automatically",
         required=False,
-        help_text="Before its interval is over or it expires. The new secret is sealed to your newest recipient key.",
     )
     may_rotate_itself = forms.BooleanField(
         label="The key may rotate itself",
@@ -83,6 +82,7 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
         self.environments = {place.id: place for place in orgs_access.environments(member)}
         self.offer_owners(member, offers.owners(member, projects))
         self.offer_limits(caller, member.organization_id)
+        self.fields["auto_rotate"].help_text = offers.auto_rotation(member.organization_id)
         self._offer_places(member)
         self.select("scopes").choices = [
             (name, name) for name in Scope.objects.values_list("name", flat=True)

@@ -152,13 +152,16 @@ class RotationForm(EditForm):
     auto_rotate = forms.BooleanField(
         label="Rotate it automatically",
         required=False,
-        help_text="Before its interval is over or it expires. The new secret is sealed to your newest recipient key.",
     )
     may_rotate_itself = forms.BooleanField(
         label="The key may rotate itself",
         required=False,
         help_text="Whoever holds its newest secret can ask for the next one over the API.",
     )
+
+    def __init__(self, *args: Any, key: ApiKey, caller: Caller, **options: Any) -> None:
+        super().__init__(*args, key=key, caller=caller, **options)
+        self.fields["auto_rotate"].help_text = offers.auto_rotation(key.organization_id)
 
     def begin(self, key: ApiKey) -> dict[str, Any]:
         return {

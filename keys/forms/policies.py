@@ -61,10 +61,10 @@ class PolicyForm(forms.Form):
         help_text="A key that is made for production, or changed, must say from where it may be used.",
     )
     notice_days = NumbersField(
-        label="Say so, days before",
+        label="Notices, days before",
         max_length=40,
-        help_text="1 to 5 numbers of days, such as 30, 7, 1. Each is said once: in the security log, and wherever you "
-        "have it sent.",
+        help_text="1 to 5 numbers, such as 30, 7, 1. Each is given once for each expiry: in the security log, by "
+        "e-mail, and to your webhooks.",
     )
     auto_grace_hours = _hours(
         "After an automatic rotation the old secret works on for, hours",

@@ -14,7 +14,7 @@ from orgs import services as orgs_services
 from orgs.models import Session
 from orgs.roles import Role
 from tests import builders, key_builders
-from tests.key_builders import entries, form, secrets_in
+from tests.key_builders import count, entries, form, secrets_in
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +128,11 @@ class TestCreate:
                 allowed_ips="203.0.113.0/24\r\n2001:db8::/32",
                 tags="team=noc\r\ncost-center = 4711",
                 rotation_interval_days="30",
+                auto_rotate="on",
             ),
         )
         key = made(response, cast)
+        assert key.auto_rotate
         assert (key.name, key.description) == ("all-fields", "Line one\nand two")
         assert key.owner_user == cast.bob
         assert key.scopes == ["incidents:read", "incidents:write"]
@@ -142,7 +144,23 @@ class TestCreate:
     def test_a_box_left_empty_is_off(self, alice, cast):
         data = form(cast.acme, alice)
         del data["may_rotate_itself"]
-        assert made(alice.post("/keys/new", data), cast).may_rotate_itself is False
+        key = made(alice.post("/keys/new", data), cast)
+        assert (key.may_rotate_itself, key.auto_rotate) == (False, False)
+
+    def test_auto_rotation_needs_an_interval(self, alice, cast):
+        before = count(cast.acme)
+        response = alice.post("/keys/new", form(cast.acme, alice, auto_rotate="on"))
+        assert response.status_code == 422
+        assert list(response.context["form"].errors) == ["auto_rotate"]
+        assert count(cast.acme) == before
+
+    def test_it_says_to_whom_a_new_secret_goes(self, cast):
+        owner = builders.person("Otto")
+        where = builders.organization("Sealed", owner=owner)
+        client = builders.signed_in(owner)
+        assert "No recipient key is registered yet" in client.get("/keys/new").content.decode()
+        key_builders.recipient(where, owner, "vault-production")
+        assert "sealed to vault-production" in client.get("/keys/new").content.decode()
 
     def test_an_empty_name_is_suggested(self, alice, cast):
         below = builders.project(builders.root(cast.acme), "Wall Display")

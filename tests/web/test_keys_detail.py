@@ -258,6 +258,7 @@ class TestEdit:
         [
             ("/edit", {"name": "No Way", "owner": "me"}, "name"),
             ("/edit", {"name": "fine", "owner": "me", "tags": "x"}, "tags"),
+            ("/edit/rotation", {"rotation_interval_days": "", "auto_rotate": "on"}, "auto_rotate"),
             ("/edit/scopes", {}, "scopes"),
             ("/edit/scopes", {"scopes": ["ingest:write"]}, "scopes"),
             ("/edit/limits", {"expires": "never", "allowed_ips": ""}, "expires"),

@@ -44,6 +44,33 @@ class TestPolicies:
         (gained,) = entries(cast.acme)[len(before) :]
         assert (gained["act"], gained["data"]["after"]) == ("policy.changed", {"service_max_days": days})
 
+    def test_notices_and_graces(self, alice, cast):
+        before = entries(cast.acme)
+        changes = {
+            "notice_days": "1 60,14",
+            "auto_grace_hours": "12",
+            "leaver_action": "rotate",
+            "leaver_team": " NOC ",
+            "leaver_grace_hours": "72",
+        }
+        assert alice.post("/settings/policies", {**shown(alice), **changes}).status_code == 303
+        kept = policy(cast)
+        assert (kept.notice_days, kept.auto_grace_seconds) == ([60, 14, 1], 43_200)
+        assert (kept.leaver_action, kept.leaver_team, kept.leaver_grace_seconds) == ("rotate", "NOC", 259_200)
+        (gained,) = entries(cast.acme)[len(before) :]
+        assert gained["data"]["before"]["notice_days"] == [30, 7, 1]
+        assert shown(alice)["notice_days"] == "60, 14, 1"
+
+    def test_it_says_whether_somebody_receives_new_secrets(self, cast):
+        owner = builders.person("Olga")
+        where = builders.organization("Without", owner=owner)
+        client = builders.signed_in(owner)
+        assert "No recipient key is registered" in client.get("/settings/policies").content.decode()
+        key_builders.recipient(where, owner, "vault-production")
+        page = client.get("/settings/policies").content.decode()
+        assert "vault-production" in page
+        assert "No recipient key is registered." not in page
+
     def test_the_form_as_it_came_records_nothing(self, alice, cast):
         before = entries(cast.acme)
         assert alice.post("/settings/policies", shown(alice)).status_code == 303
@@ -61,6 +88,19 @@ class TestPolicies:
             ({"self_rotation_max_days": "0"}, "self_rotation_max_days"),
             ({"leaver_action": "nothing"}, "leaver_action"),
             ({"leaver_action": "hand_over", "leaver_team": ""}, "leaver_team"),
+            ({"leaver_action": "rotate", "leaver_team": ""}, "leaver_team"),
+            ({"leaver_grace_hours": "0"}, "leaver_grace_hours"),
+            ({"leaver_grace_hours": "721"}, "leaver_grace_hours"),
+            ({"auto_grace_hours": "0"}, "auto_grace_hours"),
+            ({"auto_grace_hours": "721"}, "auto_grace_hours"),
+            ({"notice_days": ""}, "notice_days"),
+            ({"notice_days": "0"}, "notice_days"),
+            ({"notice_days": "366"}, "notice_days"),
+            ({"notice_days": "7, 7"}, "notice_days"),
+            ({"notice_days": "1 2 3 4 5 6"}, "notice_days"),
+            ({"notice_days": "7, soon"}, "notice_days"),
+            ({"notice_days": "-7"}, "notice_days"),
+            ({"notice_days": "99999999999"}, "notice_days"),
         ],
     )
     def test_an_error_stands_at_its_field(self, alice, cast, changes, field):
