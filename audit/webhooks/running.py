@@ -93,7 +93,7 @@ class Loop:
             if not isinstance(prepared, Prepared):
                 await self.database(claims.record, claimed, timezone.now(), prepared)
                 return
-            attempt = Attempt(prepared.url, dict(prepared.headers), prepared.body)
+            attempt = Attempt(prepared.url, prepared.headers, prepared.body)
             answer = await attempt.run(prepared.at)
             await self.database(claims.record, claimed, prepared.at, answer)
             await attempt.freed()

@@ -8,15 +8,17 @@ import asyncio
 import re
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Final
+from typing import Final, override
 
 import certifi
-import httpx
+import httpcore
 from django.conf import settings
 
 from audit.errors import WebhookAddressRefused
@@ -30,7 +32,7 @@ MOST_SHOWN_BYTES: Final = 1024
 MOST_ADDRESSES: Final = 4
 USER_AGENT: Final = "Keystead-Webhooks/1"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-_UNREACHABLE: Final = (httpx.ConnectError, httpx.ConnectTimeout)
+_UNREACHABLE: Final = (httpcore.ConnectError, httpcore.ConnectTimeout)
 
 
 class Outcome(StrEnum):
@@ -67,11 +69,12 @@ class Answer:
 class Attempt:
     """One attempt to POST `body` to `url`. `lookup` is done when its thread is free, perhaps after the attempt."""
 
-    def __init__(self, url: str, headers: dict[str, str], body: bytes) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
         self.url = url
         self.headers = headers
         self.body = body
         self.lookup: guard.Lookup | None = None
+        self.network: Pinned | None = None
 
     async def run(self, now: datetime) -> Answer:
         """Return the answer; raises nothing that a receiver can cause. `now` dates a `Retry-After`."""
@@ -81,15 +84,18 @@ class Attempt:
                 found = await self._post(now)
         except WebhookAddressRefused as error:
             found = _failed(Outcome.ADDRESS_REFUSED, error.detail)
-        except (TimeoutError, httpx.TimeoutException):
-            found = _failed(Outcome.TIMED_OUT, f"No whole answer within {TIMEOUT_SECONDS:.0f} seconds.")
+        except (TimeoutError, httpcore.ReadTimeout, httpcore.WriteTimeout):
+            found = _failed(Outcome.TIMED_OUT, f"No whole answer within {TIMEOUT_SECONDS:g} seconds.")
         except _UNREACHABLE as error:
             found = _unreachable(error)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError):
+        except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError):
             found = _failed(Outcome.BROKEN_OFF, "The answer broke off, or was no HTTP.")
         except OSError:
             found = _failed(Outcome.NAME_UNKNOWN, guard.UNKNOWN)
-        return _lasting(found, round((time.monotonic() - began) * 1000))
+        finally:
+            if self.network is not None:
+                await self.network.close()
+        return replace(found, duration_ms=round((time.monotonic() - began) * 1000))
 
     async def freed(self) -> None:
         """Wait until the thread that looks the name up is free: a name server may keep it longer than the attempt."""
@@ -97,23 +103,22 @@ class Attempt:
             await asyncio.wait([asyncio.wrap_future(self.lookup)])
 
     async def _post(self, now: datetime) -> Answer:
-        destination = address.parse(self.url, settings.WEBHOOK_PORTS)
-        self.lookup = guard.start_lookup(destination)
-        route = await guard.route(destination, self.lookup)
-        for i, each in enumerate(route.addresses[:MOST_ADDRESSES], start=1):
-            try:
-                return await self._post_to(route.destination, each, now)
-            except _UNREACHABLE as error:
-                # Nothing was sent yet, so that another address of the same name may be tried.
-                if i == min(len(route.addresses), MOST_ADDRESSES) or _is_tls(error):
-                    raise
-        raise guard.refused(guard.UNKNOWN)
+        to = address.parse(self.url, settings.WEBHOOK_PORTS)
+        self.lookup = guard.start_lookup(to)
+        route = await guard.route(to, self.lookup)
+        self.network = Pinned(route.addresses)
+        connection = httpcore.AsyncHTTPConnection(
+            origin=httpcore.Origin(b"https", to.host.encode(), to.port),
+            ssl_context=_trust(settings.WEBHOOK_CA_FILE),
+            network_backend=self.network,
+        )
+        response = await connection.handle_async_request(self._request(to))
+        return _answer(response, await _start_of(response), now)
 
-    async def _post_to(self, to: address.Destination, at: Address, now: datetime) -> Answer:
-        shown = f"[{at}]" if at.version == 6 else str(at)  # noqa: PLR2004
-        request = httpx.Request(
+    def _request(self, to: address.Destination) -> httpcore.Request:
+        return httpcore.Request(
             "POST",
-            f"https://{shown}:{to.port}{to.target}",
+            httpcore.URL(scheme=b"https", host=to.host.encode(), port=to.port, target=to.target.encode()),
             headers={
                 "Host": to.authority,
                 "User-Agent": USER_AGENT,
@@ -121,40 +126,62 @@ class Attempt:
                 "Accept-Encoding": "identity",
                 "Connection": "close",
                 "Content-Type": "application/json",
+                "Content-Length": str(len(self.body)),
                 **self.headers,
             },
             content=self.body,
-            extensions={
-                "sni_hostname": to.host,
-                "timeout": httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS).as_dict(),
-            },
+            extensions={"timeout": {"connect": CONNECT_SECONDS}},
         )
-        async with httpx.AsyncHTTPTransport(
-            verify=_trust(settings.WEBHOOK_CA_FILE),
-            trust_env=False,
-            http2=False,
-            retries=0,
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=0),
-        ) as transport:
-            response = await transport.handle_async_request(request)
+
+
+class Pinned(httpcore.AsyncNetworkBackend):
+    """A network that leads to addresses that were judged, whatever host it is asked for."""
+
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self.addresses = addresses[:MOST_ADDRESSES]
+        self.opened: list[httpcore.AsyncNetworkStream] = []
+        self.network = httpcore.AnyIOBackend()
+
+    @override
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first of the addresses that answers: nothing is sent before, so that each may be tried."""
+        for i, each in enumerate(self.addresses, start=1):
             try:
-                return _answer(response, await _start_of(response), now)
-            finally:
-                await response.aclose()
+                stream = await self.network.connect_tcp(str(each), port, timeout=timeout)
+            except _UNREACHABLE:
+                if i == len(self.addresses):
+                    raise
+            else:
+                self.opened.append(stream)
+                return stream
+        raise httpcore.ConnectError
+
+    async def close(self) -> None:
+        """Close what was opened, also where a handshake was cut off: httpcore leaves that to the garbage collector."""
+        for stream in self.opened:
+            with suppress(OSError, httpcore.NetworkError):
+                await stream.aclose()
 
 
-async def _start_of(response: httpx.Response) -> bytes:
+async def _start_of(response: httpcore.Response) -> bytes:
     """Read the answer up to 64 KiB, as it came and never unpacked, and let the rest go."""
     read = b""
-    async for chunk in response.aiter_raw():
+    async for chunk in response.aiter_stream():
         read += chunk
         if len(read) >= MOST_ANSWER_BYTES:
             break
     return read[:MOST_SHOWN_BYTES]
 
 
-def _answer(response: httpx.Response, start: bytes, now: datetime) -> Answer:
-    status = response.status_code
+def _answer(response: httpcore.Response, start: bytes, now: datetime) -> Answer:
+    status = response.status
     if 200 <= status < 300:  # noqa: PLR2004
         outcome, detail = Outcome.DELIVERED, ""
     elif 300 <= status < 400:  # noqa: PLR2004
@@ -168,16 +195,20 @@ def _answer(response: httpx.Response, start: bytes, now: datetime) -> Answer:
         status=status,
         detail=detail,
         text=_shown(start),
-        retry_after=schedule.retry_after(response.headers.get("Retry-After", ""), now),
+        retry_after=schedule.retry_after(_header(response, b"retry-after"), now),
     )
+
+
+def _header(response: httpcore.Response, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), "")
 
 
 def _shown(start: bytes) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", start.decode("utf-8", "replace"))
 
 
-def _unreachable(error: httpx.TransportError) -> Answer:
-    if isinstance(error, httpx.ConnectTimeout):
+def _unreachable(error: Exception) -> Answer:
+    if isinstance(error, httpcore.ConnectTimeout):
         return _failed(Outcome.UNREACHABLE, "Nothing answers at the address.")
     if _is_tls(error):
         return _failed(Outcome.TLS_FAILED, _of_tls(error))
@@ -205,23 +236,11 @@ def _failed(outcome: Outcome, detail: str) -> Answer:
     return Answer(outcome=outcome, detail=detail)
 
 
-def _lasting(answer: Answer, duration_ms: int) -> Answer:
-    return Answer(
-        outcome=answer.outcome,
-        duration_ms=duration_ms,
-        status=answer.status,
-        detail=answer.detail,
-        text=answer.text,
-        retry_after=answer.retry_after,
-    )
-
-
 @lru_cache(maxsize=2)
 def _trust(ca_file: str) -> ssl.SSLContext:
     """Return whom to trust: the public authorities, and what the operator has for its own network."""
     context = ssl.create_default_context(cafile=certifi.where())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
     if ca_file:
         context.load_verify_locations(cafile=ca_file)
     return context
