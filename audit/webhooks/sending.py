@@ -116,19 +116,20 @@ class Attempt:
         return _answer(response, await _start_of(response), now)
 
     def _request(self, to: address.Destination) -> httpcore.Request:
+        headers = {
+            "Host": to.authority,
+            "User-Agent": USER_AGENT,
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(self.body)),
+            **self.headers,
+        }
         return httpcore.Request(
             "POST",
             httpcore.URL(scheme=b"https", host=to.host.encode(), port=to.port, target=to.target.encode()),
-            headers={
-                "Host": to.authority,
-                "User-Agent": USER_AGENT,
-                "Accept": "*/*",
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-                "Content-Type": "application/json",
-                "Content-Length": str(len(self.body)),
-                **self.headers,
-            },
+            headers=list(headers.items()),
             content=self.body,
             extensions={"timeout": {"connect": CONNECT_SECONDS}},
         )
