@@ -54,6 +54,7 @@ class Summary:
     expires_at: datetime | None = None
     expiry: str = ""
     limit: str = ""
+    is_bound: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -100,6 +101,7 @@ def summary_of(key: ApiKey) -> Summary:
         expires_at=key.expires_at,
         expiry="" if key.expires_at else "Never",
         limit=limit_words.of_key(key),
+        is_bound=key.approval_bound,
     )
 
 

@@ -1,7 +1,8 @@
 """The digest of an action's parameters: SHA-256 of their canonical JSON (RFC 8785). Spec EVENTS, Governed execution."""
 
 import hashlib
-from typing import Any, Final
+import json
+from typing import Any, Final, NoReturn
 
 import rfc8785
 
@@ -47,6 +48,32 @@ def _check(value: Any, depth: int) -> None:
     elif isinstance(value, list):
         for element in value:
             _check(element, depth + 1)
+
+
+def parse(text: str) -> Any:
+    """Return the JSON of a text that a person typed, read as strictly as a request's body.
+
+    Raises:
+        Invalid: no JSON (field `parameters`).
+    """
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        raise Invalid("This is no valid JSON.", field=FIELD) from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member occurs twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once_each, parse_constant=_no_constant)
 
 
 def plan_digest(steps: list[dict[str, str]]) -> str:

@@ -1,6 +1,7 @@
 from django.urls import path, register_converter
 
 from keys.views import (
+    approvals,
     bulk,
     creation,
     detail,
@@ -33,6 +34,20 @@ class RecipientIdConverter(KeyIdConverter):
     regex = "rcp_[a-z2-7]{20}"
 
 
+class ApprovalIdConverter(KeyIdConverter):
+    """The id of an approval."""
+
+    regex = "apr_[a-z2-7]{20}"
+
+
+class ExecutionIdConverter(KeyIdConverter):
+    """The id of an execution."""
+
+    regex = "exe_[a-z2-7]{20}"
+
+
+register_converter(ApprovalIdConverter, "approval")
+register_converter(ExecutionIdConverter, "execution")
 register_converter(KeyIdConverter, "key")
 register_converter(RecipientIdConverter, "recipient")
 
@@ -46,6 +61,13 @@ urlpatterns = [
     path("keys/new", creation.key_new, name="new"),
     path("keys/new/preview", creation.key_preview, name="preview"),
     path("keys/<key:key_id>", detail.key_detail, name="detail"),
+    path("approvals", approvals.approval_list, name="approvals"),
+    path("approvals/new", approvals.approval_new, name="approval_new"),
+    path("approvals/<approval:approval_id>", approvals.approval_detail, name="approval"),
+    path("approvals/<approval:approval_id>/grant", approvals.approval_grant, name="approval_grant"),
+    path("approvals/<approval:approval_id>/deny", approvals.approval_deny, name="approval_deny"),
+    path("executions/<execution:execution_id>", approvals.execution_detail, name="execution"),
+    path("trace", approvals.trail_page, name="trail"),
     path("usage", usage.usage_page, name="usage"),
     path("usage.csv", usage.usage_csv, name="usage_csv"),
     path("keys/<key:key_id>/usage", usage.key_usage, name="key_usage"),
@@ -56,6 +78,7 @@ urlpatterns = [
     path("keys/<key:key_id>/edit/scopes", detail.key_edit_scopes, name="edit_scopes"),
     path("keys/<key:key_id>/edit/limits", detail.key_edit_limits, name="edit_limits"),
     path("keys/<key:key_id>/edit/rotation", detail.key_edit_rotation, name="edit_rotation"),
+    path("keys/<key:key_id>/bind", approvals.key_bind, name="bind"),
     path("keys/<key:key_id>/rotate", rotation.key_rotate, name="rotate"),
     path("keys/<key:key_id>/rotate/preview", rotation.key_rotate_preview, name="rotate_preview"),
     path("keys/<key:key_id>/revoke", revocation.key_revoke, name="revoke"),

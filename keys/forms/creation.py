@@ -65,6 +65,12 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
         label="Rotate it automatically",
         required=False,
     )
+    approval_bound = forms.BooleanField(
+        label="It needs an approval for all but reading",
+        required=False,
+        help_text="Of service keys, and for good: each call for a scope that changes something is then refused, "
+        "unless somebody other than whoever asks has granted it.",
+    )
     may_rotate_itself = forms.BooleanField(
         label="The key may rotate itself",
         required=False,
@@ -154,6 +160,7 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
             owner=str(owner.member or owner.team),
             expiry=self.expiry_words,
             limit=self.limit_words,
+            is_bound=bool(self["approval_bound"].value()) and self.chosen_kind is Kind.SERVICE,
         )
 
     @property
@@ -193,6 +200,8 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
             rotation_interval_days=cleaned["rotation_interval_days"],
             auto_rotate=cleaned["auto_rotate"],
             may_rotate_itself=cleaned["may_rotate_itself"],
+            # The box is gone where another kind was chosen after it was ticked.
+            approval_bound=cleaned["approval_bound"] and cleaned["kind"] == Kind.SERVICE,
         )
 
 
@@ -202,7 +211,7 @@ def typed(data: QueryDict) -> dict[str, Any]:
         name: data.getlist(name)
         if name == "scopes"
         else name in data
-        if name in {"auto_rotate", "may_rotate_itself"}
+        if name in {"approval_bound", "auto_rotate", "may_rotate_itself"}
         else data.get(name)
         for name in CreationForm.base_fields
     }

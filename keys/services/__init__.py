@@ -5,7 +5,7 @@ from keys.services.approval_ledger import record_approval_end, record_approval_u
 from keys.services.approvals import ApprovalDraft, deny_approval, grant_approval, request_approval
 from keys.services.breakglass import Broken, break_glass, refuse_break_glass
 from keys.services.bulk import Outcome, change_many
-from keys.services.changes import Changes, change_key, disable_key, drop_scopes, enable_key
+from keys.services.changes import Changes, bind_key, change_key, disable_key, drop_scopes, enable_key
 from keys.services.creation import Created, Draft, Owner, create_key
 from keys.services.ending import cancel_rotation, complete_rotation
 from keys.services.executions import ExecutionDraft, record_execution
@@ -36,6 +36,7 @@ __all__ = [
     "ScopeDraft",
     "TierDraft",
     "advance_rotation",
+    "bind_key",
     "break_glass",
     "burn_secret",
     "cancel_rotation",

@@ -127,6 +127,28 @@ def drop_scopes(key: ApiKey, scopes: Collection[str], *, actor: Caller) -> ApiKe
         return change_key(key, Changes(scopes=left), actor=actor)
 
 
+def bind_key(key: ApiKey, *, actor: Caller) -> ApiKey:
+    """Bind a service key to approvals, for good; entry `key.changed`. A key that is bound already is left alone.
+
+    Raises:
+        Forbidden: the caller changes no keys at this project, or is the key itself.
+        StateForbids: no service key, or one that has ended.
+    """
+    if actor.presented is not None and actor.presented.key.id == key.id:
+        raise Forbidden("A key can't change itself.")
+    check_reach(actor, key)
+    if key.kind != Kind.SERVICE:
+        raise StateForbids("Service keys alone are bound to approvals.")
+    with ledger.recording(key.organization_id, actor) as entry:
+        now, key = clock.now(), _locked(key)
+        if key.approval_bound:
+            return key
+        _update(key, {"approval_bound": True}, now)
+        told = {"before": {"approval_bound": False}, "after": {"approval_bound": True}}
+        entry(Act.KEY_CHANGED, target=key.id, data=facts(key, **told))
+    return key
+
+
 def disable_key(key: ApiKey, *, actor: Caller, until: datetime | None = None) -> ApiKey:
     """Disable a key, without end or until a time at which it comes back by itself; entry `key.disabled`."""
     changes = Changes(enabled=False) if until is None else Changes(disabled_until=until)

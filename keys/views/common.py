@@ -55,7 +55,7 @@ def _add(form: forms.Form, error: KeysError) -> None:
         return
     field, _, index = error.field.partition("[")
     field, _, part = field.partition(".")
-    place = f"Line {int(index.rstrip(']')) + 1}: " if index else f"{part}: " if part else ""
+    place = f"Line {int(index.partition(']')[0]) + 1}: " if index else f"{part}: " if part else ""
     names = {
         "expires_at": "expires",
         "grace_seconds": "amount",

@@ -159,6 +159,10 @@ class World:
         return gov.bound_key(self.cast.acme, self.cast.bob).key
 
     @cached_property
+    def service_key(self) -> ApiKey:
+        return gov.bound_key(self.cast.acme, self.cast.bob, approval_bound=False).key
+
+    @cached_property
     def approval(self):
         return gov.request(self.bound_key)
 
@@ -315,6 +319,7 @@ KEYS = {
     "advance_rotation": lambda w: partial(
         key_services.advance_rotation, w.ended_rotation().id, actor=builders.OPERATOR
     ),
+    "bind_key": lambda w: partial(key_services.bind_key, w.service_key, actor=w.caller),
     "change_key": lambda w: partial(
         key_services.change_key, w.key, key_services.Changes(description="new"), actor=w.caller
     ),

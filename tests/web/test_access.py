@@ -15,6 +15,7 @@ from keys.secret import Kind
 from orgs import services as org_services
 from orgs.roles import Role
 from tests import builders, key_builders
+from tests import governance_builders as gov
 
 ROLES = ("owner", "admin", "developer", "auditor", "viewer", "stranger", "anonymous")
 # What a cell says: let in · forbidden (403) · not found (404) · method not allowed · sent to sign in.
@@ -85,6 +86,15 @@ MATRIX = {
     "keys:edit_scopes": ("oooffnl", "oooffnl"),
     "keys:edit_limits": ("oooffnl", "oooffnl"),
     "keys:edit_rotation": ("oooffnl", "oooffnl"),
+    "keys:approvals": ("ooooool", "mmmmmml"),
+    "keys:approval": ("ooooonl", "mmmmmml"),
+    # A key of Bob asks. Whoever has not the role is refused: it is not hidden from them.
+    "keys:approval_grant": ("mmmmmml", "oofffnl"),
+    "keys:approval_deny": ("mmmmmml", "oofffnl"),
+    "keys:approval_new": ("oooffol", "oooffol"),
+    "keys:execution": ("ooooonl", "mmmmmml"),
+    "keys:trail": ("ooooool", "mmmmmml"),
+    "keys:bind": ("oooffnl", "oooffnl"),
     "keys:rotate": ("oooffnl", "oooffnl"),
     "keys:rotate_preview": ("mmmmmml", "oooffnl"),
     "keys:revoke": ("oooffnl", "oooffnl"),
@@ -115,6 +125,7 @@ def world(django_db_setup, django_db_blocker) -> Iterator[World]:
 
 
 def _make() -> World:
+    key_builders.catalogue()
     cast = builders.cast()
     actor = cast.member(cast.alice)
     with tenancy.within(cast.acme.id):
@@ -165,9 +176,20 @@ def _delivery(cast: builders.Cast) -> str:
         return Delivery.objects.get().id
 
 
+def _approval(cast: builders.Cast) -> str:
+    return gov.request(gov.bound_key(cast.acme, cast.bob).key).id
+
+
+def _execution(cast: builders.Cast) -> str:
+    key = gov.bound_key(cast.acme, cast.bob).key
+    return gov.execute(key, gov.granted(cast.acme, key, cast.alice)).id
+
+
 # What an address names, made afresh for each walk: some are used up by an empty form.
 ARGUMENTS = {
     "key_id": lambda world: world.key_id,
+    "approval_id": lambda world: _approval(world.cast),
+    "execution_id": lambda world: _execution(world.cast),
     "membership_id": lambda world: _membership(world.cast),
     "invitation_id": lambda world: _invitation(world.cast),
     "recipient_id": lambda world: key_builders.recipient(world.cast.acme, world.cast.alice).recipient.id,
