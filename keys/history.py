@@ -1,6 +1,6 @@
 """What happened to a key's secrets: its versions with their last use, its rotations, and who is behind an id."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +30,22 @@ class Turn:
     rotation: Rotation
     by: str
     state: State
+    is_overdue: bool
+
+    @property
+    def ended_at(self) -> datetime:
+        """When it ended; of one that has."""
+        course = self.rotation.course
+        ends = (course.ends_at, course.completed_at, course.cancelled_at, course.superseded_at)
+        return min(at for at in ends if at is not None)
+
+    @property
+    def old_until(self) -> datetime | None:
+        """When the old secret stopped, or will; None while nothing but the targets ends it, and after a cancel."""
+        turn = self.rotation
+        if turn.cancelled_at is not None:
+            return None
+        return turn.completed_at or turn.course.superseded_at or turn.stops_at
 
 
 def versions(key: ApiKey, now: datetime) -> list[Version]:
@@ -55,10 +71,19 @@ def _state(secret: KeySecret, newest: int, now: datetime) -> str:
 
 def turns(key: ApiKey, now: datetime) -> list[Turn]:
     """Return a key's rotations, the newest first."""
-    found = list(Rotation.objects.filter(key=key).select_related("key"))
+    return turns_of(list(Rotation.objects.filter(key=key).select_related("key")), now)
+
+
+def turns_of(found: Sequence[Rotation], now: datetime) -> list[Turn]:
+    """Return rotations, read with their keys, as pages show them."""
     names = names_of({turn.started_by for turn in found})
     return [
-        Turn(rotation=turn, by=names.get(turn.started_by, turn.started_by), state=turn.state(now))
+        Turn(
+            rotation=turn,
+            by=names.get(turn.started_by, turn.started_by),
+            state=turn.state(now),
+            is_overdue=turn.is_overdue(now),
+        )
         for turn in found
     ]
 
@@ -88,30 +113,50 @@ def names_of(ids: Collection[str]) -> dict[str, str]:
 
 def timeline_of(turn: Rotation, now: datetime) -> dict[str, Any]:
     """Return the time line of a rotation that there is."""
+    ended = turn.completed_at or turn.cancelled_at or turn.course.superseded_at
+    end = turn.grace_ends_at if ended is None else min(ended, turn.grace_ends_at)
+    mark = now if turn.is_running(now) else None
     return timeline(
-        turn.old_version, turn.new_version, start=turn.started_at, end=turn.grace_ends_at, now=now
+        turn.old_version,
+        turn.new_version,
+        start=turn.started_at,
+        end=end,
+        now=mark,
+        deadline=turn.deadline if mark else None,
+        is_cancelled=turn.cancelled_at is not None,
     )
 
 
-def timeline(old: int, new: int, *, start: datetime, end: datetime, now: datetime | None) -> dict[str, Any]:
-    """Return a rotation with a grace as percentages of a time line: when which version is accepted.
+def timeline(
+    old: int,
+    new: int,
+    *,
+    start: datetime,
+    end: datetime,
+    now: datetime | None,
+    deadline: datetime | None = None,
+    is_cancelled: bool = False,
+) -> dict[str, Any]:
+    """Return a rotation as percentages of a time line: when which version is accepted.
 
     Args:
         old, new: the versions.
         start: when the new one began, or would begin.
-        end: until when the old one is accepted; `start` for an immediate rotation.
+        end: until when both are accepted; `start` for an immediate rotation.
         now: the present; None draws no mark.
+        deadline: a staged rotation's, while it runs: then the line reaches a little farther, and `end` may be beyond.
+        is_cancelled: the new one ended at `end`, and the old one went on.
     """
-    is_cut = end <= start
-    length = max(end - start, timedelta(hours=1))
-    before, after = length * (0.25 if is_cut else 0), length * 0.25
-    left, whole = start - before, before + length + after
+    left, whole = _extent(start, end, deadline, now)
 
     def place(at: datetime) -> float:
-        return (at - left) / whole * 100
+        return min(max((at - left) / whole * 100, 0), 100)
 
-    until = f"{end:%-d %b %H:%M} UTC"
-    words = "refused at once" if is_cut else f"accepted until {until}"
+    until = "all have moved" if deadline is not None and end >= left + whole else f"{end:%-d %b %H:%M} UTC"
+    words = "refused at once" if end <= start else "accepted" if is_cancelled else f"accepted until {until}"
+    old_label = f"v{old}" if end <= start else f"v{old} · {words.removeprefix('accepted ')}"
+    old_width, new_end = (100.0, place(end)) if is_cancelled else (place(end), 100.0)
+    new_label = f"v{new} · cancelled" if is_cancelled else f"v{new} · accepted"
     return {
         "label": f"Version {old}: {words}. Version {new}: accepted from {start:%-d %b %H:%M} UTC.",
         "ticks": [
@@ -119,21 +164,22 @@ def timeline(old: int, new: int, *, start: datetime, end: datetime, now: datetim
             for part in range(4)
         ],
         "spans": [
-            {
-                "start": 0,
-                "width": place(end),
-                "kind": "old",
-                "label": f"v{old}" if is_cut else f"v{old} · until {until}",
-            },
-            {
-                "start": place(start),
-                "width": 100 - place(start),
-                "kind": "new",
-                "label": f"v{new} · accepted",
-            },
+            {"start": 0, "width": old_width, "kind": "old", "label": old_label},
+            {"start": place(start), "width": new_end - place(start), "kind": "new", "label": new_label},
         ],
-        "now": None if now is None else min(max(place(now), 0), 100),
+        "now": None if now is None else place(now),
+        "deadline": None if deadline is None else place(deadline),
     }
+
+
+def _extent(
+    start: datetime, end: datetime, deadline: datetime | None, now: datetime | None
+) -> tuple[datetime, timedelta]:
+    """Return where a time line begins and how long it is: to the deadline, if there is one, else to the end."""
+    shown = end if deadline is None else max(deadline, now or deadline)
+    length = max(shown - start, timedelta(hours=1))
+    before = length * (0.25 if end <= start else 0)
+    return start - before, before + length * 1.25
 
 
 def _tick(at: datetime, whole: timedelta) -> str:

@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from keys.models import Rotation, RotationTarget, SecretUse
-from keys.rotation import Seen, TargetState
-from keys.usage.rows import rows
+from keys.models import ApiKey, Grain, Rotation, RotationTarget, SecretUse
+from keys.rotation import MAX_TARGETS, Seen, TargetState, Watch
+from keys.usage.questions import Window, floor
+from keys.usage.rows import bounds, counted, rows
+from keys.words import lasting
 
+MINUTE: Final = timedelta(minutes=1)
 HOUR: Final = timedelta(hours=1)
+WEEK: Final = timedelta(days=7)
 MOST_SOURCES: Final = 50
 _CALLS_OF_ONE: Final = 20_000
 _CALLS_OF_EACH: Final = 2_000
@@ -56,6 +60,13 @@ UNION ALL
 """
 
 
+# Where a key was used: the busiest first.
+_REGIONS: Final = """
+SELECT r.region FROM ({rows}) r WHERE r.code = 'VALID' AND r.region <> ''
+ GROUP BY 1 ORDER BY sum(r.calls) DESC, 1 LIMIT %(most)s
+"""
+
+
 class _Row(NamedTuple):
     kind: str
     rotation_id: str
@@ -78,6 +89,7 @@ class Place:
     new_calls: int
     state: TargetState | None = None
     moved_at: datetime | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +143,21 @@ class Progress:
         return [target for target in self.targets if target.old_calls]
 
     @property
+    def is_used_elsewhere(self) -> bool:
+        """Whether the old secret is in use outside the targets: that alone keeps the rotation from completing."""
+        return not self.rotation.watch.is_quiet(self.elsewhere.seen.old_at, self.as_of)
+
+    @property
+    def using(self) -> list[Place]:
+        """The targets in which the new secret was used within the last hour: they would fail without that."""
+        return [target for target in self.targets if target.new_calls]
+
+    @property
+    def new_calls(self) -> int:
+        """Calls with the new secret within the last hour."""
+        return self.elsewhere.new_calls + sum(target.new_calls for target in self.targets)
+
+    @property
     def old_calls(self) -> int:
         """Calls with the old secret within the last hour."""
         return self.elsewhere.old_calls + sum(target.old_calls for target in self.targets)
@@ -164,6 +191,14 @@ class _Found:
             old_calls=self.calls.get((name, False), 0),
             new_calls=self.calls.get((name, True), 0),
         )
+
+
+def regions(key: ApiKey, now: datetime) -> list[str]:
+    """Return where a key was used within the last 7 days, the busiest first: what a staged rotation suggests."""
+    window = Window(Grain.HOUR, floor(now - WEEK, Grain.HOUR), floor(now, Grain.HOUR) + HOUR)
+    sql, parameters = counted({"organization_id": [key.organization_id], "key_id": [key.id]})
+    found = rows(_REGIONS.format(rows=sql), {**parameters, **bounds(window), "most": MAX_TARGETS})
+    return [name for (name,) in found]
 
 
 def of(found: Rotation, now: datetime, *, has_sources: bool = False) -> Progress:
@@ -224,6 +259,7 @@ def _progress(
                 new_calls=place.new_calls,
                 state=watch.state(place.seen, now),
                 moved_at=target.moved_at,
+                words=_words(watch, place.seen, now),
             )
             for target, place in zip(targets, places, strict=True)
         ],
@@ -233,6 +269,32 @@ def _progress(
         sources=found.sources,
         as_of=now,
     )
+
+
+def _words(watch: Watch, seen: Seen, now: datetime) -> str:
+    """Return how far a target has come, in words."""
+    quiet = now - max(watch.since, seen.old_at or watch.since)
+    is_silent = watch.is_quiet(seen.old_at, now)
+    match watch.state(seen, now):
+        case TargetState.MOVED:
+            return f"Moved, quiet {lasting(_rounded(quiet))}"
+        case TargetState.MOVING if seen.old_at is None or seen.old_at < watch.since:
+            return "New seen, old not seen so far"
+        case TargetState.MOVING:
+            return (
+                "New seen, old still used"
+                if quiet < MINUTE
+                else f"New seen, old quiet {lasting(_rounded(quiet))}"
+            )
+        case _:
+            return "Neither seen lately" if is_silent or seen.old_at is None else "Still on the old secret"
+
+
+def _rounded(length: timedelta) -> int:
+    """Return a length in seconds, as exactly as people care to know it."""
+    seconds = int(length.total_seconds())
+    unit = next((unit for unit in (86_400, 3_600, 60) if seconds >= unit), 1)
+    return seconds - seconds % unit
 
 
 def _elsewhere(place: Place, old_at: datetime | None, *, has_targets: bool) -> Place:

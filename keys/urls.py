@@ -11,6 +11,7 @@ from keys.views import (
     recipients,
     revocation,
     rotation,
+    rotations,
     settings,
     usage,
 )
@@ -26,6 +27,12 @@ class KeyIdConverter:
 
     def to_url(self, value: str) -> str:
         return value
+
+
+class RotationIdConverter(KeyIdConverter):
+    """The id of a rotation."""
+
+    regex = "rot_[a-z2-7]{20}"
 
 
 class RecipientIdConverter(KeyIdConverter):
@@ -49,6 +56,7 @@ class ExecutionIdConverter(KeyIdConverter):
 register_converter(ApprovalIdConverter, "approval")
 register_converter(ExecutionIdConverter, "execution")
 register_converter(KeyIdConverter, "key")
+register_converter(RotationIdConverter, "rotation")
 register_converter(RecipientIdConverter, "recipient")
 
 app_name = "keys"
@@ -81,6 +89,10 @@ urlpatterns = [
     path("keys/<key:key_id>/bind", approvals.key_bind, name="bind"),
     path("keys/<key:key_id>/rotate", rotation.key_rotate, name="rotate"),
     path("keys/<key:key_id>/rotate/preview", rotation.key_rotate_preview, name="rotate_preview"),
+    path("rotations", rotations.rotation_list, name="rotations"),
+    path("rotations/<rotation:rotation_id>", rotations.rotation_detail, name="rotation"),
+    path("rotations/<rotation:rotation_id>/complete", rotations.rotation_complete, name="rotation_complete"),
+    path("rotations/<rotation:rotation_id>/cancel", rotations.rotation_cancel, name="rotation_cancel"),
     path("keys/<key:key_id>/revoke", revocation.key_revoke, name="revoke"),
     path("keys/<key:key_id>/disable", revocation.key_disable, name="disable"),
     path("keys/<key:key_id>/enable", revocation.key_enable, name="enable"),

@@ -47,3 +47,17 @@ def listed(words: Iterable[str]) -> str:
 def days(count: int) -> str:
     """Return a number of days in words."""
     return "1 day" if count == 1 else f"{count} days"
+
+
+def lasting(seconds: int) -> str:
+    """Return a length of time in its largest whole unit: `10 minutes`, `90 seconds`, `1 hour`."""
+    for unit, name in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        amount, rest = divmod(seconds, unit)
+        if amount and not rest:
+            return f"{amount} {name}{'' if amount == 1 else 's'}"
+    return "no time"
+
+
+def of_system(id_: str) -> str:
+    """Return who acted, where nobody of a name did: the product's own parts are the product."""
+    return "Keystead" if id_.startswith("sys_") else id_

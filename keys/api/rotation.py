@@ -1,6 +1,5 @@
 """Rotating a key, or the very key that asks: the swap without downtime."""
 
-import re
 from http import HTTPStatus
 from typing import Annotated, Final, Protocol
 
@@ -8,7 +7,7 @@ from django.http import HttpResponse
 from ninja import Body, Router
 from pydantic import ConfigDict
 
-from keys import access, clock, scopes, services
+from keys import access, clock, scopes, services, turning
 from keys.api import docs, present, running
 from keys.api.answers import RotatedOut, RotationOut
 from keys.api.auth import ApiRequest, Bearer, require
@@ -22,7 +21,6 @@ from keys.services import auto_rotation
 
 router = Router(tags=["Rotation"])
 SCOPE: Final = "keys:rotate"
-_ID: Final = re.compile(r"rot_[a-z2-7]{20}")
 
 
 class Ending(Protocol):
@@ -158,7 +156,7 @@ def _end(request: ApiRequest, rotation_id: str, service: Ending) -> HttpResponse
 
 def _find(request: ApiRequest, rotation_id: str) -> Rotation:
     """Return a rotation of the caller's own key or, with the scope, one that it sees; a stranger's is unknown."""
-    name = rotation_id if _ID.fullmatch(rotation_id) else ""
+    name = rotation_id if turning.ID.fullmatch(rotation_id) else ""
     own = access.rotation_of_itself(request.auth, name)
     if own is not None:
         return own

@@ -31,6 +31,11 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         """Narrow to rotations that are running as of `now`; a revoked key has none."""
         return self.not_ended().filter(grace_ends_at__gt=now, key__revoked_at=None)
 
+    def ended(self, now: datetime) -> Self:
+        """Narrow to rotations that are not running as of `now`."""
+        ends = Q(completed_at__isnull=False) | Q(cancelled_at__isnull=False) | Q(superseded_at__isnull=False)
+        return self.filter(ends | Q(grace_ends_at__lte=now) | Q(key__revoked_at__isnull=False))
+
 
 class Rotation(models.Model):
     """One rotation of a key. Whether it is running is computed from time: no job ends it.

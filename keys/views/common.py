@@ -59,6 +59,7 @@ def _add(form: forms.Form, error: KeysError) -> None:
     names = {
         "expires_at": "expires",
         "grace_seconds": "amount",
+        "quiet_seconds": "quiet",
         "auto_grace_seconds": "auto_grace_hours",
         "leaver_grace_seconds": "leaver_grace_hours",
     }

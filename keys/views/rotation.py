@@ -1,5 +1,6 @@
 """Rotating a key, and the one answer that shows the new secret."""
 
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -7,14 +8,16 @@ from typing import Any
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from keys import access, clock, history, offers, services
+from keys import access, clock, history, offers, progress, services
 from keys.callers import Caller
 from keys.errors import Conflict, KeysError, RotationRunning
 from keys.forms.rotation import MODE_CARDS, RotateForm
 from keys.models import ApiKey
 from keys.models.key import Status
 from keys.once import AlreadyDone, new_token, once
+from keys.rotation import NO_END, Mode
 from keys.services import Rotated
+from keys.services.common import policy_of
 from keys.views import common
 from orgs.requests import MemberRequest
 
@@ -24,7 +27,8 @@ def key_rotate(request: MemberRequest, key_id: str) -> HttpResponse:
     """Offer the modes; rotate, once, and show the new secret."""
     key, caller = access.key_for_change(request.member, key_id), common.caller(request)
     form = RotateForm(
-        request.POST if request.method == "POST" else None, initial={"version": key.newest_version}
+        request.POST if request.method == "POST" else None,
+        initial={"version": key.newest_version, "targets": progress.regions(key, clock.now())},
     )
     if form.is_bound and form.is_valid():
         try:
@@ -58,8 +62,8 @@ def _rotate(key: ApiKey, form: RotateForm, caller: Caller) -> Rotated:
         services.rotate_key,
         key,
         actor=caller,
-        mode=form.mode_chosen,
-        grace_seconds=form.grace_seconds,
+        **form.wish,
+        deadline=clock.now() + form.deadline_shown if form.mode_chosen is Mode.STAGED else None,
         version=form.cleaned_data["version"],
     )
     return once(
@@ -74,7 +78,7 @@ def _rotate(key: ApiKey, form: RotateForm, caller: Caller) -> Rotated:
 def _refused(request: MemberRequest, key_id: str, form: RotateForm, error: Conflict) -> HttpResponse:
     """Show the page again as the key is now, with the choices kept and the version that it has come to."""
     key = access.key_for_change(request.member, key_id)
-    kept = {"mode": form["mode"].value(), "grace": form["grace"].value()}
+    kept = {name: form[name].value() for name in ("mode", "grace", "targets", "quiet", "deadline")}
     again = RotateForm(initial={**kept, "version": key.newest_version, "token": new_token()})
     problem = "" if isinstance(error, RotationRunning) else error.detail
     context = _context(key, again, common.caller(request)) | {"problem": problem}
@@ -83,9 +87,6 @@ def _refused(request: MemberRequest, key_id: str, form: RotateForm, error: Confl
 
 def _context(key: ApiKey, form: RotateForm, caller: Caller) -> dict[str, Any]:
     now = clock.now()
-    end = now + form.grace_shown
-    newest = history.versions(key, now)[0].secret
-    end = end if newest.expires_at is None else min(end, newest.expires_at)
     return {
         "form": form,
         "key": key,
@@ -94,8 +95,28 @@ def _context(key: ApiKey, form: RotateForm, caller: Caller) -> dict[str, Any]:
         "status": key.status(now),
         "can_rotate": key.status(now) is Status.ACTIVE,
         "excess": offers.excess(key, caller),
-        "timeline": history.timeline(key.newest_version, key.newest_version + 1, start=now, end=end, now=now),
-        "ends_at": end,
-        "is_cut": newest.expires_at is not None and end == newest.expires_at,
         "use": history.use(key),
+        **_drawn(key, form, now),
+    }
+
+
+def _drawn(key: ApiKey, form: RotateForm, now: datetime) -> dict[str, Any]:
+    """Return the time line of what is chosen: until when the old secret would be accepted, and why not longer."""
+    is_staged = form.mode_chosen is Mode.STAGED
+    deadline = now + form.deadline_shown if is_staged else None
+    is_cut_off = is_staged and policy_of(key.organization_id).staged_cut_off_at_deadline
+    wanted = NO_END if is_staged else now + form.grace_shown
+    if is_cut_off and deadline is not None:
+        wanted = deadline
+    expiry = history.versions(key, now)[0].secret.expires_at
+    end = wanted if expiry is None else min(wanted, expiry)
+    drawn = history.timeline(
+        key.newest_version, key.newest_version + 1, start=now, end=end, now=now, deadline=deadline
+    )
+    return {
+        "timeline": drawn,
+        "ends_at": None if end >= NO_END else end,
+        "is_cut": expiry is not None and end == expiry,
+        "is_cut_off": is_cut_off,
+        "deadline": deadline,
     }

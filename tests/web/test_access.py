@@ -97,6 +97,10 @@ MATRIX = {
     "keys:bind": ("oooffnl", "oooffnl"),
     "keys:rotate": ("oooffnl", "oooffnl"),
     "keys:rotate_preview": ("mmmmmml", "oooffnl"),
+    "keys:rotations": ("ooooool", "mmmmmml"),
+    "keys:rotation": ("ooooonl", "mmmmmml"),
+    "keys:rotation_complete": ("oooffnl", "oooffnl"),
+    "keys:rotation_cancel": ("oooffnl", "oooffnl"),
     "keys:revoke": ("oooffnl", "oooffnl"),
     "keys:disable": ("mmmmmml", "oooffnl"),
     "keys:enable": ("mmmmmml", "oooffnl"),
@@ -161,6 +165,11 @@ def _invitation(cast: builders.Cast) -> str:
     return org_services.invite_member(email, Role.VIEWER, actor=cast.member(cast.alice)).invitation.id
 
 
+def _rotation(cast: builders.Cast) -> str:
+    made = key_builders.create(cast.acme, cast.alice, scopes=["keys:read"])
+    return key_builders.rotate(made.key, cast.acme, cast.alice).rotation.id
+
+
 def _webhook(cast: builders.Cast) -> str:
     """Make one with a delivery, in place of the one before."""
     alice = cast.member(cast.alice)
@@ -193,6 +202,7 @@ ARGUMENTS = {
     "membership_id": lambda world: _membership(world.cast),
     "invitation_id": lambda world: _invitation(world.cast),
     "recipient_id": lambda world: key_builders.recipient(world.cast.acme, world.cast.alice).recipient.id,
+    "rotation_id": lambda world: _rotation(world.cast),
     "project_id": lambda world: builders.project(builders.root(world.cast.acme)).id,
     "environment_id": lambda world: builders.environment(world.cast.acme).id,
     "endpoint_id": lambda world: _webhook(world.cast),

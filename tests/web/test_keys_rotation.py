@@ -81,7 +81,13 @@ class TestRotate:
     @pytest.mark.parametrize(
         ("changes", "field"),
         [
-            ({"mode": "staged"}, "mode"),
+            ({"mode": "later"}, "mode"),
+            ({"mode": "staged", "targets": ""}, "targets"),
+            ({"mode": "staged", "targets": "eu\r\neu"}, "targets"),
+            ({"mode": "staged", "targets": "é" * 33}, "targets"),
+            ({"mode": "staged", "targets": "eu", "quiet": "0"}, "quiet"),
+            ({"mode": "staged", "targets": "eu", "quiet": "1441"}, "quiet"),
+            ({"mode": "staged", "targets": "eu", "deadline": "1"}, "deadline"),
             ({"grace": "1"}, "grace"),
             ({"grace": "custom", "amount": "", "unit": "3600"}, "amount"),
             ({"grace": "custom", "amount": "0", "unit": "3600"}, "amount"),
