@@ -56,6 +56,10 @@ class TestDue:
         assert found.at is None
         assert "renews nothing" in found.why
 
+    def test_nor_what_one_has_not_renewed(self):
+        near = replace(PLAIN, interval_days=365, expires_at=MADE + 3 * DAY)
+        assert due(replace(near, is_vain=True), Schedule()).why == "every 365 days"
+
     @given(
         every=st.none() | st.floats(0.01, 3650),
         interval=st.none() | st.integers(1, 365),
@@ -124,6 +128,17 @@ class TestAgent:
             agent(server, file, OLD_AGE, command=["false"]).once()
         assert agent(server, file, Schedule(every_days=1000)).once().version == 2
         assert client.keys.verify(own_machine.secret).code == "SECRET_RETIRED"
+
+    def test_an_expiry_that_a_rotation_does_not_put_off_is_told_and_not_tried_again(
+        self, server, tmp_path, cast, client, caplog
+    ):
+        until = datetime.now(UTC) + timedelta(days=2)
+        made = key_builders.create(cast.acme, cast.alice, scopes=["keys:read"], expires=until)
+        file = put(tmp_path / "env", made.secret)
+        with caplog.at_level("INFO", "keystead.agent"):
+            assert agent(server, file).once() is None
+        assert "no rotation of ours renews it" in caplog.text
+        assert client.keys.verify(made.secret).key.secret_version == 1
 
     def test_a_secret_that_was_replaced_elsewhere_is_an_alarm(self, server, file, client, own_machine):
         client.keys.rotate(own_machine.key.id)

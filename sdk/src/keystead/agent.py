@@ -22,6 +22,7 @@ LOOK_SECONDS: Final = 3_600.0
 FIRST_RETRY_SECONDS: Final = 15.0
 BEFORE_EXPIRY_DAYS: Final = 7.0
 _DAY: Final = timedelta(days=1)
+_EXPIRED: Final = "expiry_before"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Standing:
     Args:
         created_at: of the secret.
         interval_days: the key's own, None where it has none: then its expiry stays whatever is rotated.
+        is_vain: a rotation has changed nothing about this expiry, as when a person must rotate by then.
     """
 
     key_id: str
@@ -52,6 +54,11 @@ class Standing:
     expires_at: datetime | None
     interval_days: int | None
     retiring: bool = False
+    is_vain: bool = False
+
+    def expires_within(self, days: float, now: datetime) -> bool:
+        """Tell whether the secret expires within so many days."""
+        return self.expires_at is not None and self.expires_at - now < timedelta(days=days)
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def _by_age(standing: Standing, schedule: Schedule) -> tuple[datetime, str] | No
 
 
 def _by_expiry(standing: Standing, schedule: Schedule) -> tuple[datetime, str] | None:
-    if standing.expires_at is None or standing.interval_days is None:
+    if standing.expires_at is None or standing.interval_days is None or standing.is_vain:
         return None
     life = standing.expires_at - standing.created_at
     early = min(timedelta(days=schedule.before_expiry_days), life / 3)
@@ -106,7 +113,8 @@ def standing(client: Keystead, me: Me, journal: Journal, now: datetime) -> Stand
         key = _key(client, me.id)
         interval = key.rotation_interval_days if key else None
         created_at = _created_at(key, me.secret_version) or _first_seen(me, journal, now)
-    return Standing(me.id, me.secret_version, created_at, me.expires_at, interval, me.retiring)
+    is_vain = me.expires_at is not None and journal.get(_EXPIRED) == me.expires_at.isoformat()
+    return Standing(me.id, me.secret_version, created_at, me.expires_at, interval, me.retiring, is_vain)
 
 
 def _key(client: Keystead, key_id: str) -> Key | None:
@@ -163,6 +171,8 @@ class Agent:
             if done is None and next_.at is not None and next_.at <= _now():
                 log.info("rotating %s, version %d: %s", found.key_id, found.version, next_.why)
                 done = swap.run()
+                journal.note(**{_EXPIRED: found.expires_at and found.expires_at.isoformat()})
+            self._warn(found, next_)
         if done is not None:
             log.info("%s has version %d in %s%s", done.key_id, done.version, place.path, _ended(done))
         return done
@@ -194,18 +204,16 @@ class Agent:
         return Swap(place, journal, self._way, self._connect, self._wait)
 
     def _seconds_left(self) -> float:
-        found, next_ = self.look()
-        if next_.at is None:
-            return self._warned(found)
-        return max(1.0, (next_.at - _now()).total_seconds())
+        _, next_ = self.look()
+        return LOOK_SECONDS if next_.at is None else max(1.0, (next_.at - _now()).total_seconds())
 
-    def _warned(self, found: Standing) -> float:
-        soon = timedelta(days=self._schedule.before_expiry_days)
-        if found.expires_at is not None and found.expires_at - _now() < soon:
-            log.warning(
-                "%s expires at %s, and no rotation renews it", found.key_id, found.expires_at.isoformat()
-            )
-        return LOOK_SECONDS
+    def _warn(self, found: Standing, next_: Due) -> None:
+        """Tell of an end that no rotation puts off: without a person the key ends then."""
+        now = _now()
+        if not found.expires_within(self._schedule.before_expiry_days, now):
+            return
+        if next_.at is None or found.is_vain or found.interval_days is None:
+            log.warning("%s expires at %s, and no rotation of ours renews it", found.key_id, found.expires_at)
 
 
 def _tell(error: Exception) -> None:
