@@ -12,7 +12,7 @@ from keystead.errors import ConfigurationError
 from keystead.local import LocalOptions, hearing, kept, uses
 from keystead.local.kept import Kept
 from keystead.local.uses import Uses
-from keystead.models import KeyInfo, Organization, Owner, Plan, Quota, RateLimit, Verdict
+from keystead.models import KeyInfo, Organization, Owner, Plan, Quota, RateLimit, UsedApproval, Verdict
 from keystead.question import ask
 
 SECRET = "ks_sv_live_" + "a" * 49
@@ -154,8 +154,9 @@ class TestWhatIsKept:
             of(rate_limit=RateLimit(10, 9, 60, 1.0)),
             of(rate_limit=RateLimit(0, 0, 60, 1.0)),
             of(quota=Quota(10, 0, NOW)),
+            of(approval=UsedApproval("apr_a", "a:b", "0" * 64)),
         ],
-        ids=["refused", "unknown", "limited", "limited to nothing", "with a quota"],
+        ids=["refused", "unknown", "limited", "limited to nothing", "with a quota", "approved"],
     )
     def test_never(self, live, verdict):
         learn(live, verdict=verdict)

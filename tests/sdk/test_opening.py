@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 import standardwebhooks
 
+from audit import tenancy
+from keys import services
 from keys.services import Created
-from tests import key_builders
+from keys.services.auto_rotation import rotate_when_due, sealed_facts
+from tests import builders, key_builders
+from tests.clocks import later
 from tests.sdk.test_cli import run as run_command
 from tests.sdk.test_scan import draw
 from tests.sdk.test_sealed import ROTATION, seal
@@ -147,3 +151,50 @@ class TestOpening:
         done = run("open", "--private-key", str(pair.private), "--rotation", rotated.rotation.id)
         assert done.returncode == 2
         assert "no sealed secret" in done.stderr
+
+
+class TestAutoRotation:
+    """A key that the portal's worker rotated, from its webhook's facts or the API to the file."""
+
+    @pytest.fixture
+    def turned(self, cast, pair):
+        with tenancy.within(cast.acme.id):
+            member = builders.member(cast.alice, cast.acme)
+            services.register_recipient(builders.unique("vault"), pair.public_key, actor=member)
+        with later(hours=-13):
+            made = key_builders.create(cast.acme, cast.alice, rotation_interval_days=1, auto_rotate=True)
+        rotation = rotate_when_due(cast.acme.id, made.key.id)
+        assert rotation is not None
+        return made, rotation
+
+    def test_from_the_api_into_the_file(self, run, turned, pair, tmp_path, client):
+        made, rotation = turned
+        file = put(tmp_path / "auto.env", made.secret)
+        fetch = (
+            "open",
+            "--private-key",
+            str(pair.private),
+            "--rotation",
+            rotation.id,
+            "--write-env",
+            str(file),
+        )
+        # The portal hands it out once. What is handed out is not lost to a failure.
+        broken = run(*fetch, "--exec", "false")
+        assert broken.returncode == 7, broken.stderr
+        put(file, made.secret)
+        done = run(*fetch, "--complete")
+        assert done.returncode == 0, done.stderr
+        assert client.keys.verify(held(file)).key.secret_version == 2
+        assert client.keys.verify(made.secret).code == "SECRET_RETIRED"
+        assert held(file)[15:] not in (tmp_path / "auto.env.keystead-lock").read_text()
+        assert run(*fetch).returncode == 2, "and it is gone"
+
+    def test_from_the_webhooks_facts(self, deliver, turned, tmp_path, client, cast, pair):
+        made, rotation = turned
+        file = put(tmp_path / "auto.env", made.secret)
+        with tenancy.within(cast.acme.id):
+            facts = sealed_facts(cast.acme.id, {"rotation": rotation.id})
+        done = deliver(draw(), "--write-env", str(file), rotation=rotation.id, **facts)
+        assert done.returncode == 0, done.stderr
+        assert client.keys.verify(held(file)).key.secret_version == 2

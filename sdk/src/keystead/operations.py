@@ -262,6 +262,8 @@ def rotate_key(
 def get_rotation(rotation_id: str) -> Call[Rotation]:
     """Return a rotation with its targets: with the scope keys:rotate, or the key's own newest secret.
 
+    Its `sealed_secret` is handed out once, to a key with the scope: keep it before you open it.
+
     Raises:
         NotFound: there is none that the client may see.
     """

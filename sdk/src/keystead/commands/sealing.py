@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keystead import sealed
 from keystead.commands.files import add_file, connecting, tell, waiting, way_of
@@ -15,12 +16,15 @@ from keystead.journal import Journal
 from keystead.models import SealedSecret
 from keystead.place import Place, create_private, mode_of
 from keystead.reading import read
-from keystead.secret import Secret
 from keystead.swap import Swap
 from keystead.webhooks import TOLERANCE_SECONDS, open_event
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 DONE: Final = 0
 STARTED: Final = "rotation.started"
+_SEALED: Final = "sealed"
 
 
 def add_recipient(command: argparse.ArgumentParser) -> None:
@@ -73,13 +77,36 @@ def recipient(options: argparse.Namespace) -> int:
 def open_(options: argparse.Namespace) -> int:
     """Open a new secret that was sealed to this machine, and write it into a file."""
     private = sealed.load_recipient(options.private_key.read_bytes())
+    if options.write_env is not None:
+        return _write(options, private)
     rotation_id, found = _fetched(options) if options.rotation else _delivered(options)
-    secret = sealed.open_sealed(private, rotation_id, found.ciphertext)
-    if options.write_env is None:
-        sys.stdout.write(f"{secret}\n")
-        return DONE
-    _take(options, rotation_id, secret)
+    sys.stdout.write(f"{sealed.open_sealed(private, rotation_id, found.ciphertext)}\n")
     return DONE
+
+
+def _write(options: argparse.Namespace, private: X25519PrivateKey) -> int:
+    """Open it into a file. It is handed out once: so it is noted, still sealed, before anything is done with it."""
+    mode = mode_of(options.file_mode)
+    with Place(options.write_env, mode=mode) as place, Journal(place) as journal:
+        place.rehearse()
+        rotation_id, found = _noted(options, journal) or (
+            _fetched(options) if options.rotation else _delivered(options)
+        )
+        journal.note(**{_SEALED: {"rotation": rotation_id, **asdict(found)}})
+        secret = sealed.open_sealed(private, rotation_id, found.ciphertext)
+        swap = Swap(place, journal, way_of(options), connecting(options), waiting())
+        done = swap.take(secret, rotation_id if options.complete else "")
+        journal.forget(_SEALED)
+        tell(options, place, done)
+    return DONE
+
+
+def _noted(options: argparse.Namespace, journal: Journal) -> tuple[str, SealedSecret] | None:
+    """Return what an earlier run was handed and did not finish with."""
+    noted = journal.get(_SEALED)
+    if not options.rotation or not isinstance(noted, dict) or noted.get("rotation") != options.rotation:
+        return None
+    return options.rotation, read(SealedSecret, noted)
 
 
 def _fetched(options: argparse.Namespace) -> tuple[str, SealedSecret]:
@@ -104,11 +131,3 @@ def _delivered(options: argparse.Namespace) -> tuple[str, SealedSecret]:
     if event.type != STARTED or not isinstance(rotation_id, str) or found is None:
         raise ConfigurationError(f"This webhook carries no sealed secret: it is a {event.type}.")
     return rotation_id, read(SealedSecret, found)
-
-
-def _take(options: argparse.Namespace, rotation_id: str, secret: Secret) -> None:
-    mode = mode_of(options.file_mode)
-    with Place(options.write_env, mode=mode) as place, Journal(place) as journal:
-        swap = Swap(place, journal, way_of(options), connecting(options), waiting())
-        done = swap.take(secret, rotation_id if options.complete else "")
-        tell(options, place, done)

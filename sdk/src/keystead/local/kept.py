@@ -101,7 +101,7 @@ class Kept:
         if not verdict.valid or info is None or info.rate_limit or info.quota or question.trace is not None:
             return
         # An approval is for one moment.
-        if getattr(info, "approval", None) is not None:
+        if info.approval is not None:
             return
         entry = self._entry(mark, question, verdict, info)
         place = (self._fingerprint(question.secret), question[1:6])
