@@ -15,15 +15,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import psycopg
 
 from portal import config, database_roles
+from portal.demo_traffic import certificate
 from portal.dsn import DsnError
 from portal.embedded import Cluster, EmbeddedError, make_private_folder
+from portal.stopping import Signals, Stopped
 
 HOST = "127.0.0.1"
 DATABASE = "keystead"
@@ -33,10 +35,23 @@ ENCRYPTION_FILE = "encryption-keys"
 SIGN_INS_FILE = "demo.json"
 # The public half; the private one beside it is for the notary alone.
 LEDGER_KEY = "notary/public.pem"
+RECEIVER_FOLDER = "receiver"
+RECEIVER_OFFSET = 443
+MAX_PORT = 65535
 START_SECONDS = 60
 STOP_SECONDS = 15
 # What the demo makes in its folder and --reset deletes; last the file that shows the folder is a demo's.
-MADE = (PEPPER_FILE, ENCRYPTION_FILE, SIGN_INS_FILE, "static", "mailbox", "notary", "postgresql", ENV_FILE)
+MADE = (
+    PEPPER_FILE,
+    ENCRYPTION_FILE,
+    SIGN_INS_FILE,
+    "static",
+    "mailbox",
+    RECEIVER_FOLDER,
+    "notary",
+    "postgresql",
+    ENV_FILE,
+)
 # Settings of the person's shell that would contradict the demo's own.
 OWN_SETTINGS = (
     "DATABASE_",
@@ -55,56 +70,13 @@ class DemoError(Exception):
     """The demo can't run; the message is one line for the person at the terminal."""
 
 
-class Stopped(BaseException):
-    """SIGINT, SIGTERM or SIGHUP arrived."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.exit_code = 128 + number
-
-
-class Signals:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into `Stopped`, at once or where `held` ends.
-
-    Only the first: whoever presses Ctrl-C twice would else break off the stopping.
-    """
-
-    def __init__(self) -> None:
-        self.arrived = 0
-        self.is_held = False
-
-    def listen(self) -> None:
-        """Take the three signals over, but for a SIGHUP that nohup silenced."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._take)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            signal.signal(signal.SIGHUP, self._take)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Let a step end first that would else leave behind a process which nobody knows yet."""
-        self.is_held = True
-        try:
-            yield
-        finally:
-            self.is_held = False
-        if self.arrived:
-            raise Stopped(self.arrived)
-
-    def _take(self, number: int, _frame: FrameType | None) -> None:
-        if self.arrived:
-            return
-        self.arrived = number
-        if not self.is_held:
-            raise Stopped(number)
-
-
 class Demo:
     """One run of the demo in the folder `home`, serving on `port` of the loopback address."""
 
-    def __init__(self, home: Path, port: int) -> None:
+    def __init__(self, home: Path, port: int, *, with_traffic: bool = False) -> None:
         self.home = home
         self.port = port
+        self.with_traffic = with_traffic
         self.signals = Signals()
         self.is_embedded = not os.environ.get("DATABASE_URL")
         self.cluster = Cluster(home / "postgresql")
@@ -115,10 +87,21 @@ class Demo:
         """Where the browser goes."""
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def receiver_port(self) -> int:
+        """Where the traffic's webhook receiver listens: 8443 beside 8000."""
+        return (
+            self.port + RECEIVER_OFFSET
+            if self.port + RECEIVER_OFFSET <= MAX_PORT
+            else self.port - RECEIVER_OFFSET
+        )
+
     def run(self, *, reset: bool) -> NoReturn:
         """Start everything, serve until a signal comes, stop everything. Raises `DemoError` and `Stopped`."""
         with only_one(self.home, self.url):
-            self.check_port()
+            self.check_port(self.port)
+            if self.with_traffic:
+                self.check_port(self.receiver_port)
             if reset:
                 self.reset()
             with contextlib.ExitStack() as started:
@@ -130,16 +113,14 @@ class Demo:
                 self.manage("collectstatic", "--no-input", "--verbosity=0", saying="collecting static files")
                 self.serve()
 
-    def check_port(self) -> None:
+    def check_port(self, port: int) -> None:
         """Refuse a port that somebody else listens on, before anything slow is done."""
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, self.port))
+                probe.bind((HOST, port))
             except OSError as error:
-                message = (
-                    f"port {self.port} is not free ({error.strerror}); choose another: ./dev demo --port N"
-                )
+                message = f"port {port} is not free ({error.strerror}); choose another: ./dev demo --port N"
                 raise DemoError(message) from error
 
     def reset(self) -> None:
@@ -198,10 +179,25 @@ class Demo:
             "LEDGER_ORIGIN_HOST": "localhost",
             "KEYSTEAD_EMAIL_URL": "mailbox:",
             "KEYSTEAD_EMAIL_FROM": "Keystead <keys@keystead.example>",
+            # Webhooks may go to a receiver on this machine, which no deployment would allow.
+            "KEYSTEAD_WEBHOOK_PRIVATE": "127.0.0.0/8",
+            "KEYSTEAD_WEBHOOK_PORTS": f"443,8443,{self.receiver_port}",
+            "KEYSTEAD_WEBHOOK_CA_FILE": str(self.make_certificate()),
         }
         if (self.home / LEDGER_KEY).exists():
             values["LEDGER_PUBLIC_KEY_FILE"] = str(self.home / LEDGER_KEY)
         replace_private(path, "".join(f"{name}={value}\n" for name, value in values.items()))
+
+    def make_certificate(self) -> Path:
+        """Make the webhook receiver's certificate where there is none that lasts; return its file."""
+        folder = self.home / RECEIVER_FOLDER
+        public, now = folder / "certificate.pem", datetime.now(UTC)
+        if not certificate.is_fresh(public, now):
+            make_private_folder(folder)
+            shown, private = certificate.pem(now)
+            replace_private(folder / "private.pem", private)
+            replace_private(public, shown)
+        return public
 
     def environment(self) -> dict[str, str]:
         """Return our processes' environment; with our own server, our file decides and not the shell."""
@@ -227,8 +223,19 @@ class Demo:
             self.await_health(process)
             print(welcome(self.url, read_sign_ins(self.home / SIGN_INS_FILE)), flush=True)  # noqa: T201
             self.serving = True
-            code = process.wait()
+            with self.traffic():
+                code = process.wait()
             raise DemoError(f"the portal ended by itself (exit code {code}); see above.")
+
+    @contextlib.contextmanager
+    def traffic(self) -> Iterator[None]:
+        """Run the simulated collectors meanwhile, if they were asked for; they end before the portal does."""
+        if not self.with_traffic:
+            yield
+            return
+        options = (f"--home={self.home}", f"--port={self.receiver_port}")
+        with self.process("-m", "portal.demo_traffic", *options):
+            yield
 
     def await_health(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until the portal answers on /healthz."""
@@ -260,7 +267,7 @@ class Demo:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return the exit code: 0 after a stop that was asked for, else 1 or 128 + the signal."""
     options = parsed(arguments)
-    demo = Demo(config.home().absolute(), options.port)
+    demo = Demo(config.home().absolute(), options.port, with_traffic=options.traffic)
     demo.signals.listen()
     try:
         demo.run(reset=options.reset)
@@ -277,12 +284,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options `port` and `reset`; exit with 2 where they are wrong."""
+    """Return the options `port`, `reset` and `traffic`; exit with 2 where they are wrong."""
     parser = argparse.ArgumentParser(prog="./dev demo", description=__doc__)
     parser.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1 (8000)")
     parser.add_argument("--reset", action="store_true", help="delete the earlier demo's data first")
+    parser.add_argument(
+        "--traffic",
+        action="store_true",
+        help="rotate a key of three regions while they use it, and show webhooks",
+    )
     options = parser.parse_args(arguments)
-    if options.port not in range(1, 65536):
+    if options.port not in range(1, MAX_PORT + 1):
         parser.error("--port is a number from 1 to 65535")
     return options
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import stat
@@ -25,9 +26,14 @@ def home(tmp_path):
 
 @pytest.fixture
 def port():
-    with socket.socket() as probe:
-        probe.bind((demo.HOST, 0))
-        return probe.getsockname()[1]
+    """One that is free, as is the receiver's beside it."""
+    while True:
+        with socket.socket() as probe, socket.socket() as beside:
+            probe.bind((demo.HOST, 0))
+            found = probe.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                beside.bind((demo.HOST, found + demo.RECEIVER_OFFSET))
+                return found
 
 
 @contextlib.contextmanager
@@ -75,19 +81,64 @@ def test_a_signal_while_it_starts_leaves_nothing_running(home, port, number):
     assert not Cluster(home / "postgresql").is_running()
 
 
+def drive(home, port, environment):
+    """Rotate over three regions as `--traffic` does, faster; return what it printed."""
+    pace = ("--step-seconds=3", "--quiet-seconds=3")
+    command = [
+        sys.executable,
+        "-m",
+        "portal.demo_traffic",
+        f"--home={home}",
+        f"--port={port + demo.RECEIVER_OFFSET}",
+        *pace,
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as traffic:
+        try:
+            shown = read_until(traffic, "go on with the new secret")
+            traffic.terminate()
+            return shown + traffic.communicate(timeout=30)[0].splitlines(keepends=True)
+        finally:
+            traffic.kill()
+
+
+def check_traffic(shown):
+    """A rotation went over three regions while nobody noticed, and each of its events was signed."""
+    text = "".join(shown)
+    for region in ("us-east-1", "us-west-2", "eu-west-2"):
+        steps = [
+            text.index(f"{region} {step}\n") for step in ("takes up the new secret", "is moving", "is moved")
+        ]
+        assert steps == sorted(steps)
+        assert f'"moved": "{region}"' in text
+    assert "the rotation completed by itself\n" in text
+    for act in ("started", "target_moved", "completed"):
+        assert f"webhook, signature right: rotation.{act} #" in text
+    [*_, last] = [line for line in shown if "calls failed" in line]
+    calls, failed = re.search(r"traffic: ([\d,]+) calls, (\d+) calls failed$", last.strip()).groups()
+    assert int(calls) > 30
+    assert failed == "0"
+
+
 def test_it_serves_until_it_is_stopped_and_serves_again(home, port):
-    for _ in range(2):
-        with running(home, f"--port={port}") as process:
+    for is_first in (True, False):
+        with running(home, f"--port={port}", *(() if is_first else ("--traffic",))) as process:
             shown = "".join(read_until(process, "Ctrl-C stops it."))
             assert f"http://127.0.0.1:{port}\n" in shown
             for row in demo.read_sign_ins(home / "demo.json"):
                 assert row["email"] in shown
                 assert row["password"] in shown
             assert demo.is_healthy(port)
+            if is_first:
+                check_traffic(drive(home, port, {**os.environ}))
+            else:
+                read_until(process, "us-east-1 is moving")
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=30)
         assert process.returncode == 0
-        assert output.strip() == "demo: stopped"
+        assert output.endswith("demo: stopped\n")
+        assert is_first or ", 0 calls failed\n" in output
         assert not demo.is_healthy(port)
         assert not Cluster(home / "postgresql").is_running()
 
@@ -163,6 +214,20 @@ class TestReset:
         (home / "env").write_text("MINE=1\n")
         demo.Demo(home, 8000).reset()
         assert {path.name for path in home.iterdir()} == {"static", "env"}
+
+
+def test_where_the_receiver_listens():
+    assert demo.Demo(Path("x"), 8000).receiver_port == 8443
+    assert demo.Demo(Path("x"), 65535).receiver_port == 65092
+
+
+def test_a_taken_port_of_the_receiver_is_said_too(home, port):
+    with socket.socket() as taken:
+        taken.bind((demo.HOST, port + demo.RECEIVER_OFFSET))
+        taken.listen()
+        code, output = ended(home, f"--port={port}", "--traffic")
+    assert code == 1
+    assert output.startswith(f"demo: port {port + demo.RECEIVER_OFFSET} is not free")
 
 
 def test_the_table_is_aligned():

@@ -1,0 +1,1 @@
+"""`./dev demo --traffic`: a rotation without downtime, driven by collectors in three regions, told by a webhook."""
