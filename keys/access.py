@@ -5,13 +5,23 @@ from datetime import datetime
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import Http404
 
 from keys import peppers, secret
 from keys.callers import Caller, Presented
 from keys.errors import Forbidden, SelfRotationRefused
-from keys.models import ApiKey, ApiKeyQuerySet, Approval, Execution, KeySecret, Recipient, Rotation
+from keys.models import (
+    ApiKey,
+    ApiKeyQuerySet,
+    Approval,
+    Execution,
+    Incident,
+    IncidentKey,
+    KeySecret,
+    Recipient,
+    Rotation,
+)
 from keys.models.governance import ApprovalQuerySet
 from keys.models.recipient import RecipientQuerySet
 from keys.models.rotation import RotationQuerySet
@@ -256,3 +266,31 @@ def _rotations(organization_id: str) -> RotationQuerySet:
     return Rotation.objects.of(organization_id).select_related(
         "key__project", "key__environment", "key__owner_user"
     )
+
+
+def incidents(member: Member) -> QuerySet[Incident]:
+    """Return the incidents of whose keys a person sees at least one, the newest first."""
+    seen = keys_of_incidents(member).filter(incident=OuterRef("pk"))
+    found = Incident.objects.filter(Exists(seen), organization_id=member.organization_id)
+    return found.order_by("-opened_at", "-id")
+
+
+def incident(member: Member, incident_id: str) -> Incident:
+    """Return one of them; raises `Http404`."""
+    found = incidents(member).filter(pk=incident_id).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def keys_of_incidents(member: Member) -> QuerySet[IncidentKey]:
+    """Return the keys of incidents that a person sees, whatever project is being looked at."""
+    found = IncidentKey.objects.filter(organization_id=member.organization_id)
+    if member.may(Permission.KEYS_VIEW):
+        return found
+    projects = [
+        project.id
+        for project in Project.objects.of(member.organization_id)
+        if member.may(Permission.KEYS_VIEW, project)
+    ]
+    return found.filter(key__project_id__in=projects)

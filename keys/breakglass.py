@@ -1,11 +1,13 @@
 """Break-glass, as it is read: which keys a filter would take, and what they carry (spec KEYS §6). Changes nothing."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlencode
 
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q
 
 from audit.entry import format_time
 from keys import access, listing, usage
@@ -14,10 +16,15 @@ from keys.errors import Invalid, TakesTooLong
 from keys.listing import Filters
 from keys.models import ApiKey, ApiKeyQuerySet
 from keys.models.key import Status
-from orgs.models import Environment, Project
+from orgs.models import Environment, Project, User
 
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
+STEP: Final = 1_000
+TOLD_APART: Final = 500
+# Comes after every id, for a count that had nothing to count.
+LAST: Final = "key_" + "z" * 20
 # What can be revoked is not revoked yet: an expired key too, because an older secret of it may still be accepted.
 STATUSES: Final = (Status.ACTIVE, Status.DISABLED, Status.EXPIRED)
 
@@ -43,6 +50,47 @@ class Carried:
     name: str
     calls_24h: int | None
     last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counting:
+    """How far the calls of very many keys are counted. It travels in the page's address, and decides nothing.
+
+    `done` keys of `total`, up to the id `after`; `busy` of them had `calls`. `is_exact`: none were too many to count.
+    """
+
+    total: int
+    done: int = 0
+    busy: int = 0
+    calls: int = 0
+    after: str = ""
+    is_exact: bool = True
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> "Counting":
+        """Read an address's query."""
+        numbers = {name: _number(given.get(name, "")) for name in ("total", "done", "busy", "calls")}
+        after = given.get("after", "")
+        return cls(
+            **numbers, after=after if listing.ID.fullmatch(after) else "", is_exact="lost" not in given
+        )
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to count."""
+        return bool(self.after) and self.done >= self.total
+
+    @property
+    def query(self) -> str:
+        """What goes on counting from here."""
+        names = ("total", "done", "busy", "calls", "after")
+        lost = [] if self.is_exact else [("lost", "1")]
+        return urlencode([*((name, getattr(self, name)) for name in names), *lost])
+
+    @property
+    def an_hour(self) -> int:
+        """How many calls an hour fail, as far as the last day tells."""
+        return -(-self.calls // 24)
 
 
 def check(filters: Filters, *, is_whole: bool = False) -> None:
@@ -114,6 +162,37 @@ def carried(found: ApiKeyQuerySet, organization_id: str, now: datetime, *, most:
     ]
 
 
+def count_on(found: ApiKeyQuerySet, organization_id: str, counting: Counting, now: datetime) -> Counting:
+    """Count the calls of the next thousand keys, in order of id; return how far that is."""
+    ids = list(found.filter(pk__gt=counting.after).order_by("pk").values_list("pk", flat=True)[: STEP + 1])
+    more, ids = len(ids) > STEP, ids[:STEP]
+    calls = calls_of(organization_id, ids, now)
+    done = counting.done + len(ids)
+    return Counting(
+        total=max(counting.total, done + 1) if more else done,
+        done=done,
+        busy=counting.busy + len(calls or {}),
+        calls=counting.calls + sum((calls or {}).values()),
+        after=ids[-1] if ids else counting.after or LAST,
+        is_exact=counting.is_exact and calls is not None,
+    )
+
+
+def busiest(found: ApiKeyQuerySet) -> list[str]:
+    """Return the ids of the keys that were used last, at most 500: whose calls are told apart."""
+    ordered = found.order_by(F("use__last_used_at").desc(nulls_last=True), "pk")
+    return list(ordered.values_list("pk", flat=True)[:TOLD_APART])
+
+
+def owners(found: ApiKeyQuerySet) -> list[tuple[str, str]]:
+    """Return who answers for keys that are not revoked: (member's id or team's name, what to call it), by name."""
+    running = found.filter(revoked_at__isnull=True).order_by()
+    members = set(running.filter(owner_user__isnull=False).values_list("owner_user_id", flat=True).distinct())
+    teams = running.exclude(owner_team="").values_list("owner_team", flat=True).distinct()
+    people = [(user.id, str(user)) for user in User.objects.filter(pk__in=members)]
+    return sorted([*people, *((team, team) for team in teams)], key=lambda pair: pair[1].casefold())
+
+
 def calls_of(organization_id: str, key_ids: Collection[str], now: datetime) -> dict[str, int] | None:
     """Return the calls of the last 24 hours by key, None where there are too many to count in time."""
     try:
@@ -139,6 +218,10 @@ def told(filters: Filters, *, is_whole: bool = False) -> dict[str, Any]:
         "created_before": filters.created_before,
     }
     return {name: _text(value) for name, value in found.items() if value}
+
+
+def _number(text: str) -> int:
+    return int(text) if _NUMBER.fullmatch(text) else 0
 
 
 def _text(value: Any) -> Any:

@@ -2,10 +2,12 @@ from django.urls import path, register_converter
 
 from keys.views import (
     approvals,
+    breakglass,
     bulk,
     creation,
     detail,
     hygiene,
+    incidents,
     listing,
     permissions,
     recipients,
@@ -53,10 +55,17 @@ class ExecutionIdConverter(KeyIdConverter):
     regex = "exe_[a-z2-7]{20}"
 
 
+class IncidentIdConverter(KeyIdConverter):
+    """The id of an incident."""
+
+    regex = "inc_[a-z2-7]{20}"
+
+
 register_converter(ApprovalIdConverter, "approval")
 register_converter(ExecutionIdConverter, "execution")
 register_converter(KeyIdConverter, "key")
 register_converter(RotationIdConverter, "rotation")
+register_converter(IncidentIdConverter, "incident")
 register_converter(RecipientIdConverter, "recipient")
 
 app_name = "keys"
@@ -96,6 +105,11 @@ urlpatterns = [
     path("keys/<key:key_id>/revoke", revocation.key_revoke, name="revoke"),
     path("keys/<key:key_id>/disable", revocation.key_disable, name="disable"),
     path("keys/<key:key_id>/enable", revocation.key_enable, name="enable"),
+    path("break-glass", breakglass.break_glass, name="break_glass"),
+    path("break-glass/impact", breakglass.break_glass_impact, name="break_glass_impact"),
+    path("incidents", incidents.incident_list, name="incidents"),
+    path("incidents/<incident:incident_id>", incidents.incident_page, name="incident"),
+    path("incidents/<incident:incident_id>.csv", incidents.incident_csv, name="incident_csv"),
     path("settings/policies", settings.policies, name="policies"),
     path("settings/recipients", recipients.recipients, name="recipients"),
     path("settings/recipients/new", recipients.recipient_register, name="recipient_register"),

@@ -14,6 +14,7 @@ from django_ratelimit.exceptions import Ratelimited
 
 View = Callable[..., Any]
 RETRY_AFTER_SECONDS = 60
+CONFIRMATIONS = "10/5m"
 NOWHERE = "::"
 ratelimit: Callable[..., Callable[[View], View]] = _untyped_ratelimit
 is_ratelimited: Callable[..., bool] = _untyped_is_ratelimited
@@ -44,7 +45,19 @@ def limit_sign_in(view: View) -> View:
 
 def limit_confirmation(view: View) -> View:
     """Let 10 tries in five minutes through of a signed-in person's own password."""
-    return _answering(ratelimit(group="confirm", key="user", rate="10/5m", method="POST")(view))
+    return _answering(ratelimit(group="confirm", key="user", rate=CONFIRMATIONS, method="POST")(view))
+
+
+def count_confirmation(request: HttpRequest) -> None:
+    """Count one try of the signed-in person's own password that no page of its own asked for.
+
+    Raises:
+        Ratelimited: they are too many.
+    """
+    if is_ratelimited(
+        request, group="confirm", key="user", rate=CONFIRMATIONS, method="POST", increment=True
+    ):
+        raise Ratelimited
 
 
 def limit_joining(view: View) -> View:

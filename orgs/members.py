@@ -62,6 +62,11 @@ class Member(Actor):
         return any(may(grant.role, permission) for grant in self.grants)
 
     @property
+    def may_break_glass(self) -> bool:
+        """Whether the person may revoke many keys at once somewhere."""
+        return self.may_anywhere(Permission.KEYS_BREAK_GLASS)
+
+    @property
     def reads_whole_log(self) -> bool:
         """Whether the security log shows everything, or at most the person's own actions."""
         return self.may(Permission.LOG_VIEW)

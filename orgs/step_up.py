@@ -7,10 +7,13 @@ from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
 
+from allauth.account.adapter import get_adapter
 from allauth.account.authentication import get_authentication_records
+from allauth.account.internal.flows.reauthentication import reauthenticate_by_password
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import reverse
 
+from orgs import limits
 from orgs.answers import see_other
 
 FRESH_FOR = timedelta(minutes=5)
@@ -23,6 +26,22 @@ def has_stepped_up(request: HttpRequest) -> bool:
     user = request.user if request.user.is_authenticated else None
     records = get_authentication_records(request, user)
     return any(0 <= time.time() - record["at"] < FRESH_FOR.total_seconds() for record in records)
+
+
+def step_up(request: HttpRequest, password: str) -> bool:
+    """Confirm who acts by the password, in the very form of an act that can't wait; return whether it is theirs.
+
+    As often as the page for it allows, of which these tries are part.
+
+    Raises:
+        Ratelimited: too many tries (`orgs.limits`).
+    """
+    limits.count_confirmation(request)
+    user = request.user
+    if not user.is_authenticated or not get_adapter().reauthenticate(user, password):
+        return False
+    reauthenticate_by_password(request)
+    return True
 
 
 def step_up_required(view: View) -> View:

@@ -13,6 +13,9 @@ from keys.blast import Summary
 from keys.callers import Caller
 from keys.errors import Invalid
 from keys.forms.fields import (
+    ME,
+    MEMBER,
+    TEAM,
     ExpiryMixin,
     LimitMixin,
     LinesField,
@@ -22,9 +25,10 @@ from keys.forms.fields import (
     TokenMixin,
 )
 from keys.limit_words import INHERIT, OWN
-from keys.models import Scope
+from keys.models import ApiKey, Scope
 from keys.offers import Group, Place
 from keys.policy import suggest_name
+from keys.policy.fields import MAX_NAME
 from keys.secret import Kind
 from keys.services import Draft
 from keys.words import KIND_NAMES
@@ -215,6 +219,41 @@ def typed(data: QueryDict) -> dict[str, Any]:
         else data.get(name)
         for name in CreationForm.base_fields
     }
+
+
+def like(key: ApiKey, member: Member) -> dict[str, Any]:
+    """Return the start of a form for a key that takes another's place: all of it but the secret and the expiry."""
+    owner = {"owner": TEAM, "owner_team": key.owner_team} if key.owner_team else {}
+    if key.owner_user_id is not None:
+        is_own = key.owner_user_id == member.id
+        owner = {"owner": ME} if is_own else {"owner": MEMBER, "owner_member": key.owner_user_id}
+    return {
+        "kind": key.kind,
+        "environment": key.environment_id,
+        "project": key.project_id,
+        "name": _free_name(key),
+        "description": key.description,
+        "scopes": list(key.scopes),
+        "allowed_ips": list(key.allowed_ips),
+        "tags": dict(key.tags),
+        "rotation_interval_days": key.rotation_interval_days,
+        "may_rotate_itself": key.may_rotate_itself,
+        **owner,
+        **LimitMixin.begin_limit(key.limit),
+    }
+
+
+def _free_name(key: ApiKey) -> str:
+    """Return the key's own name where it is free again, else the next one; who is faster may take that, too."""
+    taken = set(
+        ApiKey.objects.filter(
+            environment_id=key.environment_id,
+            name__startswith=key.name[: MAX_NAME - 3],
+            ended_at__isnull=True,
+        ).values_list("name", flat=True)
+    )
+    names = (key.name, *(f"{key.name[: MAX_NAME - 3]}-{number}" for number in range(2, 100)))
+    return next((name for name in names if name not in taken), "")
 
 
 def _member(caller: Caller) -> Member:

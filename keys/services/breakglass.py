@@ -147,6 +147,9 @@ def _record(entry: Recorder, incident: Incident, revoked: Sequence[tuple[str, st
     entry(
         Act.BREAKGLASS_EXECUTED,
         target=incident.id if revoked else incident.organization_id,
-        data={"count": len(revoked), "filter": incident.filter},
-        sealed={"reason": incident.reason},
+        data={
+            "count": len(revoked),
+            "filter": {name: value for name, value in incident.filter.items() if name != "q"},
+        },
+        sealed={"reason": incident.reason, "q": incident.filter.get("q", "")},
     )

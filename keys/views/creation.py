@@ -4,13 +4,15 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from keys import access, clock, plan_page, services
 from keys.callers import Caller
 from keys.errors import KeysError
-from keys.forms.creation import CreationForm, typed
+from keys.forms.creation import CreationForm, like, typed
+from keys.listing import ID
+from keys.models import ApiKey
 from keys.once import AlreadyDone, once
 from keys.scopes import BREAK_GLASS
 from keys.services import Created
@@ -24,7 +26,9 @@ from orgs.requests import MemberRequest
 def key_new(request: MemberRequest) -> HttpResponse:
     """Offer the form; create what it asks for, once, and show the secret."""
     caller, posted = common.caller(request), request.POST if request.method == "POST" else None
-    form = CreationForm(posted, caller=caller, projects=_projects(request))
+    model = _model(request)
+    begun = like(model, request.member) if model else {}
+    form = CreationForm(posted, caller=caller, projects=_projects(request), initial=begun)
     if form.is_bound and form.is_valid():
         try:
             created = _create(form, caller)
@@ -34,7 +38,7 @@ def key_new(request: MemberRequest) -> HttpResponse:
             common.attach(form, error)
         else:
             return common.show_secret(request, created.key, created.secret)
-    return common.answer(request, "keys/new.html", _context(form))
+    return common.answer(request, "keys/new.html", _context(form) | {"model": model})
 
 
 @require_POST
@@ -51,6 +55,16 @@ def key_preview(request: MemberRequest) -> HttpResponse:
         form.apply_preset(request.POST["preset"])
     is_stale = request.POST.get("offered_for") != form.offered_for
     return common.part_or_page(request, "keys/new.html", "answer", _context(form) | {"is_stale": is_stale})
+
+
+def _model(request: MemberRequest) -> ApiKey | None:
+    """Return the key that the new one is to be like, as an incident's page offers; raises `Http404`."""
+    key_id = request.GET.get("like", "")
+    if not key_id:
+        return None
+    if ID.fullmatch(key_id) is None:
+        raise Http404
+    return access.key(request.member, key_id)
 
 
 def _projects(request: MemberRequest) -> list[Project]:

@@ -11,6 +11,7 @@ from audit import services as audit_services
 from audit import tenancy
 from audit.models import Delivery, Endpoint
 from keys import callers, services
+from keys.listing import Filters
 from keys.secret import Kind
 from orgs import services as org_services
 from orgs.roles import Role
@@ -104,6 +105,11 @@ MATRIX = {
     "keys:revoke": ("oooffnl", "oooffnl"),
     "keys:disable": ("mmmmmml", "oooffnl"),
     "keys:enable": ("mmmmmml", "oooffnl"),
+    "keys:break_glass": ("oofffol", "oofffol"),
+    "keys:break_glass_impact": ("oofffol", "mmmmmml"),
+    "keys:incidents": ("ooooool", "mmmmmml"),
+    "keys:incident": ("ooooonl", "mmmmmml"),
+    "keys:incident_csv": ("ooooonl", "mmmmmml"),
     "keys:policies": ("oofffol", "oofffol"),
     "keys:recipients": ("oofffol", "mmmmmml"),
     "keys:recipient_register": ("oofffol", "oofffol"),
@@ -194,6 +200,14 @@ def _execution(cast: builders.Cast) -> str:
     return gov.execute(key, gov.granted(cast.acme, key, cast.alice)).id
 
 
+def _incident(cast: builders.Cast) -> str:
+    key = key_builders.create(cast.acme, cast.alice, scopes=["keys:read"]).key
+    caller = callers.of_member(cast.member(cast.alice), has_stepped_up=True)
+    filters = Filters(organization_id=cast.acme.id, search=key.id)
+    with tenancy.within(cast.acme.id):
+        return services.break_glass(filters, actor=caller, reason="stolen").incident.id
+
+
 # What an address names, made afresh for each walk: some are used up by an empty form.
 ARGUMENTS = {
     "key_id": lambda world: world.key_id,
@@ -207,6 +221,7 @@ ARGUMENTS = {
     "environment_id": lambda world: builders.environment(world.cast.acme).id,
     "endpoint_id": lambda world: _webhook(world.cast),
     "delivery_id": lambda world: _delivery(world.cast),
+    "incident_id": lambda world: _incident(world.cast),
     "token": lambda _: "not-a-token",
     "place": lambda _: (1, 1),
     "name": lambda _: "1-1-1",
