@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -24,11 +25,14 @@ from django.db import Error, connection, connections  # noqa: E402
 
 from audit import tenancy  # noqa: E402
 from audit.errors import LedgerUnavailable  # noqa: E402
-from keys import callers, rotation, services  # noqa: E402
+from keys import callers, clock, rotation, services  # noqa: E402
 from keys.listing import Filters  # noqa: E402
 from keys.models import ApiKey  # noqa: E402
+from keys.services.auto_rotation import rotate_when_due  # noqa: E402
+from keys.services.recipients import newest_recipient  # noqa: E402
 from orgs.models import Organization, User  # noqa: E402
 from tests import builders, key_builders  # noqa: E402
+from tests.clocks import later  # noqa: E402
 
 MOST_STEPS = 200
 RESTART_SECONDS = 30
@@ -85,9 +89,9 @@ class Stage:
     def caller(self) -> callers.Caller:
         return callers.of_member(builders.member(self.owner, self.where))
 
-    def key(self) -> ApiKey:
+    def key(self, **fields: Any) -> ApiKey:
         # Forks count on from the same number.
-        return key_builders.create(self.where, self.owner, name=f"dying-{os.getpid()}").key
+        return key_builders.create(self.where, self.owner, name=f"dying-{os.getpid()}", **fields).key
 
 
 def create(stage: Stage) -> Callable[[], object]:
@@ -140,6 +144,25 @@ def break_glass(stage: Stage) -> Callable[[], object]:
     return act
 
 
+def auto_rotate(stage: Stage) -> Callable[[], object]:
+    with tenancy.within(stage.where.id):
+        has_recipient = newest_recipient(stage.where.id) is not None
+    if not has_recipient:
+        key_builders.recipient(stage.where, stage.owner)
+    key = stage.key(rotation_interval_days=1, auto_rotate=True)
+
+    def act() -> None:
+        with later(hours=12.1):
+            rotate_when_due(stage.where.id, key.id)
+
+    return act
+
+
+def tell_of_expiry(stage: Stage) -> Callable[[], object]:
+    key = stage.key(expires=clock.now() + timedelta(days=5))
+    return partial(services.tell_of_expiry, stage.where.id, [key.id])
+
+
 ACTS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "create": create,
     "rotate": rotate,
@@ -149,6 +172,8 @@ ACTS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "cancel": partial(end, ends=services.cancel_rotation),
     "revoke": revoke,
     "break_glass": break_glass,
+    "auto_rotate": auto_rotate,
+    "tell_of_expiry": tell_of_expiry,
 }
 
 

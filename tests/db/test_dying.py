@@ -62,6 +62,15 @@ SAME = {
         "SELECT (convert_from(leaf, 'UTF8')::jsonb #>> '{data,part_of}') || ' ' || target FROM audit_entry"
         " WHERE organization_id = %s AND convert_from(leaf, 'UTF8')::jsonb #> '{data,part_of}' IS NOT NULL",
     ),
+    "sealed": (
+        "SELECT id FROM keys_rotation WHERE organization_id = %s AND sealed_secret IS NOT NULL",
+        "SELECT convert_from(leaf, 'UTF8')::jsonb #>> '{data,rotation}' FROM audit_entry"
+        " WHERE organization_id = %s AND act = 'rotation.started' AND actor = 'sys_worker'",
+    ),
+    "told": (
+        "SELECT key_id FROM keys_notice WHERE organization_id = %s AND is_told",
+        "SELECT target FROM audit_entry WHERE organization_id = %s AND act IN ('key.expiring', 'rotation.failed')",
+    ),
     "secrets": (
         "SELECT key_id || ' ' || version FROM keys_keysecret WHERE organization_id = %s",
         "SELECT id || ' 1' FROM keys_apikey WHERE organization_id = %(id)s"
