@@ -15,10 +15,14 @@ COUNTED: Final = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One question that is asked of every running key: by which filter, and why whoever answers yes deserves a look."""
+    """One question that is asked of every running key: by which filter, and why whoever answers yes deserves a look.
+
+    `fine` is what is said where no key does.
+    """
 
     name: str
     title: str
+    fine: str
     why: str
     icon: str
     view: Listing
@@ -68,18 +72,25 @@ class Report:
     clean: tuple[Result, ...]
     looked_at: datetime | None
 
+    @property
+    def checks(self) -> int:
+        """How many checks there are."""
+        return len(self.found) + len(self.clean)
+
 
 CHECKS: Final = (
     Check(
         name="idle",
         title="Not used for 90 days",
-        why="Nobody would notice if somebody else used it. Disable it, wait whether anybody misses it, then revoke it.",
+        fine="All used within 90 days",
+        why="Nobody would notice if somebody else used it. Disable it, see whether anybody misses it, then revoke it.",
         icon="pause",
         view=Listing(unused="90"),
     ),
     Check(
         name="never_used",
         title="Never used",
+        fine="None that was never used",
         why="Older than 7 days and without a single accepted call. Its secret lies somewhere all the same.",
         icon="clock",
         view=Listing(health=health.NEVER_USED),
@@ -87,6 +98,7 @@ CHECKS: Final = (
     Check(
         name="no_expiry",
         title="Never expires",
+        fine="All expire",
         why="What was copied years ago still works. Give it an expiry, or an interval in which it is rotated.",
         icon="calendar",
         view=Listing(health=health.NO_EXPIRY),
@@ -94,6 +106,7 @@ CHECKS: Final = (
     Check(
         name="no_owner",
         title="Nobody answers for it",
+        fine="Somebody answers for each",
         why="Its owner has left, or nobody was ever named: then nobody hears that it leaked or is about to expire.",
         icon="user",
         view=Listing(health=Finding.NO_OWNER),
@@ -101,6 +114,7 @@ CHECKS: Final = (
     Check(
         name="regions",
         title="Used in several regions",
+        fine="None used in several regions",
         why="One secret in several places can't be rotated or revoked in one of them alone. Give each its own key.",
         icon="globe",
         view=Listing(health=Finding.REGIONS),
@@ -108,6 +122,7 @@ CHECKS: Final = (
     Check(
         name="networks",
         title=f"Used from more than {health.MANY_NETWORKS} networks",
+        fine=f"None used from more than {health.MANY_NETWORKS} networks",
         why="So many in 30 days hide the one that should not be there. Split it, or list the addresses it may use.",
         icon="layers",
         view=Listing(health=Finding.NETWORKS),
@@ -115,6 +130,7 @@ CHECKS: Final = (
     Check(
         name="refused",
         title="Refused often",
+        fine="None refused often",
         why="At least every tenth call of 30 days was refused: something asks for more than it may, or more often.",
         icon="ban",
         view=Listing(health=Finding.MANY_REFUSED),
@@ -122,6 +138,7 @@ CHECKS: Final = (
     Check(
         name="unused_scopes",
         title="Scopes that nothing asks for",
+        fine="No scopes that nothing asks for",
         why="For 30 days no call needed them, and whoever steals the key gets them too. The key's page drops them.",
         icon="shield-check",
         view=Listing(health=Finding.UNUSED_SCOPES),
@@ -129,6 +146,7 @@ CHECKS: Final = (
     Check(
         name="above_plan",
         title="Limit above the plan",
+        fine="No limit above the plan",
         why="Its own rate limit is higher than your plan gives today. It holds until somebody changes it.",
         icon="chart",
         view=Listing(health=Finding.ABOVE_PLAN),

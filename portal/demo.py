@@ -38,6 +38,8 @@ LEDGER_KEY = "notary/public.pem"
 RECEIVER_FOLDER = "receiver"
 RECEIVER_OFFSET = 443
 MAX_PORT = 65535
+# Made by `manage.py secret_scanning sample`, whose samples are then believed; the only partner that the demo has.
+SCANNING_KEYS = "secret-scanning/public.json"
 START_SECONDS = 60
 STOP_SECONDS = 15
 # What the demo makes in its folder and --reset deletes; last the file that shows the folder is a demo's.
@@ -49,6 +51,7 @@ MADE = (
     "mailbox",
     RECEIVER_FOLDER,
     "notary",
+    "secret-scanning",
     "postgresql",
     ENV_FILE,
 )
@@ -61,6 +64,7 @@ OWN_SETTINGS = (
     "KEYSTEAD_ENCRYPTION_KEYS",
     "KEYSTEAD_BASE_URL",
     "KEYSTEAD_EMAIL_",
+    "KEYSTEAD_SECRET_SCANNING_KEYS",
     "KEYSTEAD_WEBHOOK_",
     "PG",
 )
@@ -177,6 +181,7 @@ class Demo:
             "KEYSTEAD_STATIC_ROOT": str(self.home / "static"),
             # Part of the ledgers' names, and so the same whatever the port.
             "LEDGER_ORIGIN_HOST": "localhost",
+            "KEYSTEAD_SECRET_SCANNING_KEYS": str(self.home / SCANNING_KEYS),
             "KEYSTEAD_EMAIL_URL": "mailbox:",
             "KEYSTEAD_EMAIL_FROM": "Keystead <keys@keystead.example>",
             # Webhooks may go to a receiver on this machine, which no deployment would allow.

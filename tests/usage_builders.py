@@ -56,6 +56,15 @@ def use(key: ApiKey, **columns: Any) -> None:
         cursor.execute(f"UPDATE keys_keyuse SET {names} WHERE key_id = %(id)s", {**columns, "id": key.id})
 
 
+def asked(key: ApiKey, scope: str, days: int = 0) -> None:
+    """Let a valid call have asked a key for a scope, so many days ago the last time."""
+    with connections[VERIFY].cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO keys_scopeuse (key_id, scope, organization_id, last_used_on) VALUES (%s, %s, %s, %s)",
+            [key.id, scope, key.organization_id, ago(days=days).date()],
+        )
+
+
 def spend(where: Organization, period: int, spent: int) -> None:
     """Set what an organization has spent in a month."""
     with connections[VERIFY].cursor() as cursor:

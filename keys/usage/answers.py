@@ -128,7 +128,7 @@ class Health:
 
     `regions`: how many named regions its valid calls came from. `networks`: how many networks (/24, /56) among its
     latest 100 calls of the last 7 days. `refused_share`: 0 to 1, None without calls. `unused_scopes`: those it
-    carries and no valid call asked for; none for a key younger than 30 days.
+    carries and no valid call asked for; none for a key younger than 30 days, or of which no call asked for any.
     """
 
     calls: int

@@ -158,7 +158,7 @@ def health(organization_id: str, key_ids: Collection[str], now: datetime) -> dic
     }
     recent = {"key_id": list(key_ids), "since": floor(now - WEEK, Grain.DAY), "most": _CALLS_FOR_NETWORKS}
     networks: dict[str, int] = dict(rows(_NETWORKS.format(latest=_LATEST_OF_EACH), recent))
-    unused = unused_scopes(organization_id, key_ids, now)
+    unused = unused_scopes(organization_id, key_ids, now, says_something=True)
     return {
         key_id: _health(counts.get(key_id, (0, 0, 0)), networks.get(key_id, 0), unused.get(key_id, ()))
         for key_id in key_ids
@@ -171,11 +171,18 @@ def _health(counts: Collection[Any], networks: int, unused: tuple[str, ...]) -> 
 
 
 def unused_scopes(
-    organization_id: str, key_ids: Collection[str], now: datetime, window: timedelta = MONTH
+    organization_id: str,
+    key_ids: Collection[str],
+    now: datetime,
+    window: timedelta = MONTH,
+    *,
+    says_something: bool = False,
 ) -> dict[str, tuple[str, ...]]:
     """Return, for each key older than the window, the scopes that it carried all through it and no call asked for.
 
     The scopes of the portal's own API are left out: a key that calls it asks for nothing, so that nothing can be told.
+    `says_something`: only of keys of which calls asked for some scope; where services verify without naming what they
+    need, silence says nothing.
     """
     asked = _asked(organization_id, key_ids, now - window)
     granted = KeyTerm.objects.filter(
@@ -192,6 +199,7 @@ def unused_scopes(
             and not any(covers(scope, use) for use in asked.get(key_id, ()))
         )
         for key_id, scopes in old.values_list("id", "scopes")
+        if key_id in asked or not says_something
     }
 
 

@@ -78,6 +78,7 @@ class TestFindings:
         usage_builders.calls(roaming, [{"ip": f"10.0.{n}.1"} for n in range(11)])
         unused = used(aged(create(where, scopes=["incidents:read", "incidents:write"]), 31))
         usage_builders.calls(unused, [{}])
+        usage_builders.asked(unused, "incidents:read")
         networks.learn()
         tasks.look_at_keys(0)
         expected = {

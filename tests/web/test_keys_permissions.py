@@ -1,9 +1,7 @@
 """Effective permissions: which scopes a key could do without, and dropping exactly these."""
 
-import os
 import re
 
-import psycopg
 import pytest
 
 from audit import tenancy
@@ -12,6 +10,7 @@ from keys.possession import Held
 from tests import builders, key_builders
 from tests.api.calls import as_superuser
 from tests.key_builders import entries, read
+from tests.usage_builders import asked
 
 SCOPES = ["admin:projects", "incidents:read", "incidents:write"]
 
@@ -35,15 +34,6 @@ def aged(cast, days=100, scopes=SCOPES, **changes):
         "UPDATE keys_apikey SET created_at = now() - make_interval(days => %s) WHERE id = %s", days, key.id
     )
     return key
-
-
-def asked(key, scope, days=0):
-    """Let a call have asked for a scope so many days ago."""
-    with psycopg.connect(os.environ["DATABASE_VERIFY_URL"], autocommit=True) as verify:
-        verify.execute(
-            "INSERT INTO keys_scopeuse VALUES (%s, %s, %s, current_date - %s::int)",
-            [key.id, scope, key.organization_id, days],
-        )
 
 
 def page(client, key, days=""):

@@ -79,10 +79,13 @@ class TestBadges:
         assert ">2 regions<" in row(alice, key)
 
     def test_scopes_that_nobody_asks_for(self, alice, cast):
-        key = create(cast.acme, cast.alice, scopes=["incidents:read", "incidents:write"]).key
+        scopes = ["admin:projects", "incidents:read", "incidents:write"]
+        key = create(cast.acme, cast.alice, scopes=scopes).key
         age(key, 40)
         used(key)
         calls(key, [{}])
+        assert "unused scope" not in row(alice, key)  # nobody says what they need: that says nothing
+        usage_builders.asked(key, "admin:projects")
         found = row(alice, key)
         assert ">2 unused scopes<" in found
         assert "incidents:read, incidents:write" in found
