@@ -88,15 +88,15 @@ def rows(sql: str, parameters: Mapping[str, Any], using: str = "default") -> Seq
 
 
 def many_rows(
-    sql: str, parameters: Mapping[str, Any], *, patience: str = PATIENCE
+    sql: str, parameters: Mapping[str, Any], *, patience: str | None = None
 ) -> Sequence[tuple[Any, ...]]:
-    """Run one statement that may have much to count, with memory for it and not for longer than `patience`.
+    """Run one statement that may have much to count, with memory for it and not for longer than `patience` (`PATIENCE`).
 
     Raises:
         TakesTooLong: it did not end by then. The transaction it ran in goes on.
     """
     try:
-        with transaction.atomic(), _bounded(patience):
+        with transaction.atomic(), _bounded(patience or PATIENCE):
             return rows(sql, parameters)
     except OperationalError as error:
         if isinstance(error.__cause__, QueryCanceled):
