@@ -90,7 +90,7 @@ def rows(sql: str, parameters: Mapping[str, Any], using: str = "default") -> Seq
 def many_rows(
     sql: str, parameters: Mapping[str, Any], *, patience: str | None = None
 ) -> Sequence[tuple[Any, ...]]:
-    """Run one statement that may have much to count, with memory for it and not for longer than `patience` (`PATIENCE`).
+    """Run one statement that may have much to count, with memory for it and for `patience` (`PATIENCE`) at most.
 
     Raises:
         TakesTooLong: it did not end by then. The transaction it ran in goes on.
