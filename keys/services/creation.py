@@ -7,7 +7,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from audit import ledger
+from audit import ledger, tenancy
 from audit.acts import Act
 from keys import catalogue, clock, peppers
 from keys import secret as secrets
@@ -124,9 +124,11 @@ def _begin(organization_id: str, actor: Caller) -> datetime:
     Whoever waited here may have been revoked meanwhile: no key is left behind by one that is.
     """
     hold_creation(organization_id)
-    presented = actor.presented
-    if presented is not None and not ApiKey.objects.filter(pk=presented.key.id, revoked_at=None).exists():
-        raise Forbidden("Your key was revoked.")
+    if actor.presented is not None:
+        # The operator's key stands in another organization than the one that it creates in.
+        with tenancy.within(actor.presented.key.organization_id):
+            if not ApiKey.objects.filter(pk=actor.presented.key.id, revoked_at=None).exists():
+                raise Forbidden("Your key was revoked.")
     return clock.now()
 
 
