@@ -54,6 +54,7 @@ class KeySpec:
     used_hours: float | None = None
     used_ip: str = "203.0.113.17"
     fate: Fate | None = None
+    approval_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ def make_key(spec: KeySpec, place: Place, now: datetime) -> Made:
         expires=_expires(spec, day),
         rate_limit=spec.limit,
         rotation_interval_days=spec.interval,
+        approval_bound=spec.approval_bound,
     )
     with as_of(day):
         created = create_key(draft, actor=actor)

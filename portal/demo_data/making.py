@@ -15,7 +15,7 @@ from keys.services import Draft, Owner, create_key
 from orgs import services
 from orgs.models import Environment, Organization, Plan, Project, StaffRole, User
 from orgs.roles import Role
-from portal.demo_data import ageing, heliograph, northline, people, quiet
+from portal.demo_data import ageing, governed, heliograph, northline, people, quiet
 from portal.demo_data.catalogue import add_scopes
 from portal.demo_data.keyspecs import KeySpec, Made, Place, make_key
 from portal.demo_data.people import SignIn
@@ -69,6 +69,7 @@ def make(base_url: str, write: Callable[[Document], None], tell: Callable[[str],
         )
     ageing.write_uses([use for made in demo.made for use in made.uses])
     _use_now(demo.made)
+    governed.run(demo.made)
 
 
 def refresh(document: Document, base_url: str) -> bool:
@@ -122,6 +123,7 @@ def _make_customer(demo: Demo, customer: ModuleType) -> None:
         place = _furnish(demo, customer, organization, owner)
         admin_key = _api_key(demo, organization, owner, "admin", _every_scope())
         made = list(_make_keys(demo, customer.specs(), place))
+        governed.ask(made, place)
     demo.made += made
     described = [_described(each, demo.now) for each in made]
     demo.organizations.append(

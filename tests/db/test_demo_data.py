@@ -107,7 +107,7 @@ class TestTheDocument:
         slugs = [organization["slug"] for organization in document["organizations"]]
         assert slugs == ["northline", "heliograph", "quiet-harbor"]
         counts = [len(organization["keys"]) for organization in document["organizations"]]
-        assert counts == [46, 2000, 0]
+        assert counts == [47, 2000, 0]
 
     def test_it_is_private(self, made: Made) -> None:
         assert stat.S_IMODE((made.home / "demo.json").stat().st_mode) == 0o600

@@ -12,6 +12,19 @@ _IN, _CP, _SV = Kind.INGESTION, Kind.CONTROL_PLANE, Kind.SERVICE
 _OFFICE: Final = ("203.0.113.0/24", "2001:db8:40::/48")
 
 WORKING: Final = (
+    # Bound to approvals: see `demo_data.governed`.
+    KeySpec(
+        name="incident-replay",
+        kind=_SV,
+        scopes=["incidents:read", "replay:run", "approvals:request"],
+        project="Core network",
+        age_days=2,
+        lives_days=14,
+        by="bob",
+        owner="team:Resilience",
+        description="Replays recorded traffic against a shadow, each time with an approval.",
+        approval_bound=True,
+    ),
     # The three that the product's own words speak of.
     KeySpec(
         name="prod-ingest-us-east-1",
