@@ -16,7 +16,7 @@ MOST_FACTS: Final = 4
 MOST_ITEMS: Final = 3
 ELSEWHERE: Final = frozenset({"target", "request_id", "name", "before", "after"})
 FIRST: Final = ("reason", "role", "mode", "method")
-OPAQUE: Final = re.compile(r"[a-z]{3}_[a-z2-7]{20}|.{65,}")
+OPAQUE: Final = re.compile(r"[a-z]{3}_[a-z2-7]{20}|[0-9a-f]{64}|.{65,}")
 TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\.\d{3}Z")
 # What a name of a fact or field means, where taking its underscores out does not say it.
 WORDS: Final = {
@@ -29,7 +29,10 @@ WORDS: Final = {
     "member_email": "member: e-mail",
     "user_email": "person: e-mail",
     "user_name": "person: name",
+    "approval_bound": "bound to approvals",
     "may_rotate_itself": "may rotate itself",
+    "parameters_digest": "digest of the parameters",
+    "plan_digest": "digest of the plan",
     "old_accepted_until": "old secret until",
     "rotates_at": "rotates",
     "rotation_interval_days": "days between rotations",

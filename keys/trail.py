@@ -52,12 +52,17 @@ def follow(member: Member, now: datetime, *, incident: str = "", request_id: str
     executions = list(access.executions(member).filter(**named).order_by("-recorded_at")[: MOST + 1])
     targets = [*(one.id for one in approvals), *(one.id for one in executions)]
     entries = _entries(member, targets, request_id or incident, is_request=bool(request_id))
-    names = history.names_of({*(call.key_id for call in calls), *(one.requested_by for one in approvals)})
+    ids = {
+        *(call.key_id for call in calls),
+        *(one.requested_by for one in approvals),
+        *(line.actor for line in entries if not line.is_system),
+    }
+    names = history.names_of(ids)
     events = [
         *(_of_call(call, names) for call in calls[:MOST]),
         *(_of_approval(one, names, now) for one in approvals[:MOST]),
         *(_of_execution(one) for one in executions[:MOST]),
-        *(_of_entry(line) for line in entries[:MOST]),
+        *(_of_entry(line, names) for line in reversed(entries[:MOST])),
     ]
     is_cut = any(len(found) > MOST for found in (calls, approvals, executions, entries))
     return Trail(events=sorted(events, key=lambda event: event.at), is_cut=is_cut)
@@ -126,12 +131,12 @@ def _of_execution(one: Execution) -> Event:
     )
 
 
-def _of_entry(line: Line) -> Event:
+def _of_entry(line: Line, names: dict[str, str]) -> Event:
     return Event(
         at=line.at,
         kind="entry",
         title=line.act,
         tone=line.tone,
         url=reverse("audit:entry", args=[line.place]),
-        facts=[fact for fact in (line.who, line.summary) if fact],
+        facts=[fact for fact in (names.get(line.actor, line.who), line.summary) if fact],
     )

@@ -83,7 +83,9 @@ class ApprovalForm(forms.Form):
         super().__init__(*args, **options)
         self.keys = {key.id: key for key in keys}
         risks = catalogue.risks(catalogue.load())
-        scopes = sorted({scope for key in keys for scope in governance.governed(key.scopes, risks)})
+        held = {scope for key in keys for scope in governance.governed(key.scopes, risks)}
+        # To ask needs no approval.
+        scopes = sorted(held - {governance.ASKING})
         for name, choices in (
             ("key", [(key.id, f"{key.name} ({key.environment.name})") for key in keys]),
             ("scope", [(scope, scope) for scope in scopes]),
