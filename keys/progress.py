@@ -19,7 +19,7 @@ from keys.words import lasting
 MINUTE: Final = timedelta(minutes=1)
 HOUR: Final = timedelta(hours=1)
 WEEK: Final = timedelta(days=7)
-MOST_SOURCES: Final = 50
+MOST_SOURCES: Final = 500
 _CALLS_OF_ONE: Final = 20_000
 _CALLS_OF_EACH: Final = 2_000
 
@@ -46,9 +46,6 @@ WITH r AS MATERIALIZED (
 )
 SELECT 'calls', rotation_id, name, is_new, NULL, '', false, sum(calls)::bigint, max(last_at)
   FROM uses GROUP BY 2, 3, 4
-UNION ALL
-SELECT 'addresses', rotation_id, '', false, NULL, '', bool_or(is_other), count(DISTINCT ip), NULL
-  FROM uses WHERE NOT is_new GROUP BY 2
 UNION ALL
 SELECT 'seen', rotation_id, name, v.is_new, NULL, '', false, 0, v.at
   FROM keys_rotationseen CROSS JOIN LATERAL (VALUES (false, old_last_used_at), (true, new_last_used_at)) v (is_new, at)
@@ -113,8 +110,7 @@ class Progress:
         targets: in their order.
         elsewhere: outside all targets.
         old_at: when the old secret was last used anywhere, exactly.
-        addresses: how many different ones used the old secret in the last hour, at least.
-        sources: the busiest of them, where they were asked for.
+        sources: the busiest who used the old secret in the last hour, at most 500, where they were asked for.
         as_of: when it was read.
     """
 
@@ -122,7 +118,6 @@ class Progress:
     targets: Sequence[Place]
     elsewhere: Place
     old_at: datetime | None
-    addresses: int
     sources: Sequence[Source]
     as_of: datetime
 
@@ -139,8 +134,28 @@ class Progress:
 
     @property
     def breaking(self) -> list[Place]:
-        """The targets in which the old secret was used within the last hour: they would fail without it."""
-        return [target for target in self.targets if target.old_calls]
+        """The targets that would fail without the old secret: they used it lately, and have not moved."""
+        return [
+            target for target in self.targets if target.state is not TargetState.MOVED and target.old_calls
+        ]
+
+    @property
+    def is_breaking_elsewhere(self) -> bool:
+        """Whether somebody outside the targets would."""
+        has_moved = bool(self.targets) and not self.is_used_elsewhere
+        return bool(self.elsewhere.old_calls) and not has_moved
+
+    @property
+    def breaking_calls(self) -> int:
+        """Calls within the last hour of those who would fail."""
+        elsewhere = self.elsewhere.old_calls if self.is_breaking_elsewhere else 0
+        return elsewhere + sum(target.old_calls for target in self.breaking)
+
+    @property
+    def breaking_addresses(self) -> int:
+        """How many addresses those calls came from; of as many sources as were read."""
+        names = {target.name for target in self.breaking} | ({""} if self.is_breaking_elsewhere else set())
+        return len({source.ip for source in self.sources if source.ip and source.target in names})
 
     @property
     def is_used_elsewhere(self) -> bool:
@@ -170,13 +185,10 @@ class _Found:
     calls: dict[tuple[str, bool], int] = field(default_factory=dict)
     last: dict[tuple[str, bool], datetime] = field(default_factory=dict)
     sources: list[Source] = field(default_factory=list)
-    addresses: int = 0
 
     def add(self, row: _Row) -> None:
         place = row.name, row.is_new
         match row.kind:
-            case "addresses":
-                self.addresses = row.number
             case "source":
                 self.sources.append(_source(row))
             case "calls":
@@ -265,7 +277,6 @@ def _progress(
         ],
         elsewhere=_elsewhere(found.place(""), old_at, has_targets=bool(targets)),
         old_at=old_at,
-        addresses=found.addresses,
         sources=found.sources,
         as_of=now,
     )
@@ -274,20 +285,19 @@ def _progress(
 def _words(watch: Watch, seen: Seen, now: datetime) -> str:
     """Return how far a target has come, in words."""
     quiet = now - max(watch.since, seen.old_at or watch.since)
-    is_silent = watch.is_quiet(seen.old_at, now)
     match watch.state(seen, now):
         case TargetState.MOVED:
             return f"Moved, quiet {lasting(_rounded(quiet))}"
-        case TargetState.MOVING if seen.old_at is None or seen.old_at < watch.since:
-            return "New seen, old not seen so far"
+        case TargetState.MOVING if seen.old_at is not None and quiet < MINUTE:
+            return "New seen, old still used"
         case TargetState.MOVING:
-            return (
-                "New seen, old still used"
-                if quiet < MINUTE
-                else f"New seen, old quiet {lasting(_rounded(quiet))}"
-            )
+            return f"New seen, old quiet {lasting(_rounded(quiet))}"
+        case _ if seen.old_at is None:
+            return "Not seen yet"
         case _:
-            return "Neither seen lately" if is_silent or seen.old_at is None else "Still on the old secret"
+            return (
+                "Old quiet, new not seen" if watch.is_quiet(seen.old_at, now) else "Still on the old secret"
+            )
 
 
 def _rounded(length: timedelta) -> int:

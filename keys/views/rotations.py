@@ -41,7 +41,7 @@ def rotation_complete(request: MemberRequest, rotation_id: str) -> HttpResponse:
     found = access.rotation_for_change(request.member, rotation_id)
     form = EndForm(request.POST if request.method == "POST" else None)
     context = _context(request, found)
-    if request.method == "POST" and (form.is_valid() or not context["reached"].old_calls):
+    if request.method == "POST" and (form.is_valid() or not context["reached"].breaking_calls):
         try:
             services.complete_rotation(found, actor=common.caller(request))
         except Conflict as error:

@@ -185,7 +185,21 @@ class TestWhatCounts:
             ("198.51.100.7", "b/2", "eu", 2),
             (None, "a/1", "eu", 1),
         ]
-        assert found.addresses == 1
+        assert found.breaking_addresses == 1
+
+    def test_who_would_fail(self, turn):
+        for region in ("eu", "us", "mars"):
+            turn.use(1, region, ip="198.51.100.7")
+        turn.move("eu")
+        assert [target.name for target in turn.read(has_sources=True).breaking] == ["eu", "us"]
+        assert turn.read().breaking_calls == 3
+        turn.pass_time(QUIET)
+        found = turn.read(has_sources=True)
+        assert [target.name for target in found.breaking] == ["us"]
+        assert (found.breaking_calls, found.breaking_addresses) == (1, 1)
+        turn.use(1, "mars", ip="198.51.100.9")
+        found = turn.read(has_sources=True)
+        assert (found.breaking_calls, found.breaking_addresses) == (3, 2)
 
     def test_more_sources_than_are_told_apart(self, turn):
         at = usage_builders.ago(seconds=90)
@@ -202,7 +216,7 @@ class TestWhatCounts:
         found = turn.read(has_sources=True)
         assert found.old_calls == 452
         assert any(source.is_other and source.calls == 250 for source in found.sources)
-        assert len(found.sources) == progress.MOST_SOURCES
+        assert len(found.sources) == 202
 
     def test_a_grace_is_watched_too(self, cast, fold):
         turn = Turn(cast, mode=Mode.GRACE, targets=[])

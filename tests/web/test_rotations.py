@@ -99,7 +99,7 @@ class TestWatching:
         body, words = shown.content.decode(), text(shown)
         assert "0 of 2 moved" in words
         assert "Still on the old secret" in words
-        assert "New seen, old not seen so far" in words
+        assert "New seen, old quiet" in words
         assert "Outside all targets" in words
         assert "1 of 2 targets would fail" in words
         assert "about 2 calls an hour, from 2 addresses" in words
