@@ -44,7 +44,7 @@ def _approvals(organization_id: str, ids: Collection[str]) -> dict[str, Subject]
         approval_id: Subject(
             name=name,
             owner_id=by if by.startswith("usr_") else askers.get(by, Subject()).owner_id,
-            path=f"/approvals/{approval_id}",
+            path=reverse("keys:approval", args=[approval_id]),
         )
         for approval_id, name, by in rows
     }

@@ -15,7 +15,7 @@ from keys.services import Draft, Owner, create_key
 from orgs import services
 from orgs.models import Environment, Organization, Plan, Project, StaffRole, User
 from orgs.roles import Role
-from portal.demo_data import ageing, governed, heliograph, northline, people, quiet
+from portal.demo_data import ageing, governed, heliograph, history, northline, people, quiet
 from portal.demo_data.catalogue import add_scopes
 from portal.demo_data.keyspecs import KeySpec, Made, Place, make_key
 from portal.demo_data.people import SignIn
@@ -51,7 +51,8 @@ def make(base_url: str, write: Callable[[Document], None], tell: Callable[[str],
         write: takes the document. Secret: it holds every password and key.
         tell: takes lines of progress.
     """
-    with tenancy.everywhere(tenancy.Reason.COMMAND), ledger.recording(tenancy.operator_id(), MAKER):
+    operator_id = tenancy.operator_id()
+    with tenancy.everywhere(tenancy.Reason.COMMAND), ledger.recording(operator_id, MAKER):
         demo = Demo(clock.now(), tell)
         add_scopes(actor=MAKER)
         add_plans(actor=MAKER)
@@ -68,6 +69,7 @@ def make(base_url: str, write: Callable[[Document], None], tell: Callable[[str],
             }
         )
     ageing.write_uses([use for made in demo.made for use in made.uses])
+    history.write(demo.made, operator_id, demo.now)
     _use_now(demo.made)
     governed.run(demo.made)
 

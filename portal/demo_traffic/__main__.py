@@ -63,11 +63,11 @@ def run(options: argparse.Namespace) -> NoReturn:
 
 def rotate(admin: Api, key_id: str, collectors: Sequence[Collector], pace: Pace) -> None:
     """Let the regions work a moment with the old secret, rotate, and follow it to its end."""
-    page = f"{str(admin.client.base_url).rstrip('/')}/keys/{key_id}"
-    say(f"three regions use the key {KEY}: {page}")
+    portal = str(admin.client.base_url).rstrip("/")
+    say(f"three regions use the key {KEY}: {portal}/keys/{key_id}")
     threading.Event().wait(pace.step_seconds)
     rotation_id, secret = start(admin, key_id, pace)
-    say(f"a staged rotation has started; watch it: {page}/rotations/{rotation_id}")
+    say(f"a staged rotation has started; watch it: {portal}/rotations/{rotation_id}")
     watch = Watch(admin, rotation_id, say)
     roll_out(collectors, secret, pace, watch)
     say(f"the rotation {watch.to_the_end()} by itself" if watch.states else "the rotation has no targets")

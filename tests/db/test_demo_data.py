@@ -107,7 +107,7 @@ class TestTheDocument:
         slugs = [organization["slug"] for organization in document["organizations"]]
         assert slugs == ["northline", "heliograph", "quiet-harbor"]
         counts = [len(organization["keys"]) for organization in document["organizations"]]
-        assert counts == [47, 2000, 0]
+        assert counts == [48, 2000, 0]
 
     def test_it_is_private(self, made: Made) -> None:
         assert stat.S_IMODE((made.home / "demo.json").stat().st_mode) == 0o600
@@ -234,6 +234,44 @@ class TestTheKeys:
         idle = "SELECT bool_or(now() - u.last_used_at > interval '94 days'), bool_or(u.last_used_at IS NULL)"
         assert made.rows(f"{idle} {joined} WHERE k.revoked_at IS NULL") == [(True, True)]
         assert made.rows("SELECT count(*) FROM keys_keyuse WHERE last_used_at IS NOT NULL")[0][0] > 1500
+
+
+class TestTheHistory:
+    def test_two_weeks_of_calls_that_fit_their_keys(self, made: Made) -> None:
+        """Nobody called before a key was made, after it was last used, or from where it may not be used."""
+        joined = (
+            "FROM keys_call c JOIN keys_apikey k ON k.id = c.key_id JOIN keys_keyuse u ON u.key_id = k.id"
+        )
+        [(days, keys, refused, latest)] = made.rows(
+            "SELECT count(DISTINCT c.at::date), count(DISTINCT k.id), count(*) FILTER (WHERE code <> 'VALID'),"
+            f" max(c.at) {joined} WHERE k.organization_id = %s",
+            made.organization("northline")["id"],
+        )
+        assert days >= 14
+        assert keys > 15
+        assert refused > 10
+        assert latest <= datetime.now(UTC)
+        wrong = "c.at NOT BETWEEN k.created_at AND least(u.last_used_at, k.expires_at, k.revoked_at)"
+        assert made.rows(f"SELECT k.name {joined} WHERE {wrong}") == []
+        beyond = "cardinality(allowed_ips) > 0 AND NOT (c.ip <<= ANY (allowed_ips::cidr[]))"
+        assert made.rows(f"SELECT k.name {joined} WHERE {beyond}") == []
+
+    def test_it_is_not_too_much_to_begin_with(self, made: Made) -> None:
+        assert made.rows("SELECT count(*) FROM keys_call")[0][0] < 40_000
+
+    def test_a_key_that_is_shared_by_regions(self, made: Made) -> None:
+        found = made.rows(
+            "SELECT count(DISTINCT region) FROM keys_call c JOIN keys_apikey k ON k.id = c.key_id"
+            " WHERE k.name = 'edge-telemetry'"
+        )
+        assert found == [(3,)]
+
+    def test_the_month_is_counted(self, made: Made) -> None:
+        northline = made.organization("northline")["id"]
+        first = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        cost = "SELECT coalesce(sum(cost), 0)::bigint FROM keys_call WHERE organization_id = %s AND at >= %s"
+        spent = "SELECT spent FROM keys_organizationspend WHERE organization_id = %s"
+        assert made.rows(cost, northline, first) == made.rows(spent, northline)
 
 
 class TestThePlans:

@@ -9,6 +9,8 @@ from portal.demo_data.keyspecs import Fate, KeySpec
 from portal.demo_data.plans import HIGH_VOLUME
 
 _IN, _CP, _SV = Kind.INGESTION, Kind.CONTROL_PLANE, Kind.SERVICE
+# Tells the history that calls come from three regions.
+SHARED_TAG: Final = "shared"
 _OFFICE: Final = ("203.0.113.0/24", "2001:db8:40::/48")
 
 WORKING: Final = (
@@ -35,6 +37,7 @@ WORKING: Final = (
         lives_days=None,
         owner="team:Telemetry",
         tags={"region": "us-east-1", "service": "collector"},
+        used_hours=0.005,
         description="Collectors of the eastern points of presence.",
     ),
     KeySpec(
@@ -73,6 +76,19 @@ WORKING: Final = (
         lives_days=None,
         owner="team:Telemetry",
         tags={"region": "eu-west-2", "service": "collector"},
+        used_hours=0.005,
+    ),
+    # One key for three regions, as the hygiene page finds.
+    KeySpec(
+        name="edge-telemetry",
+        kind=_IN,
+        scopes=["metrics:write", "events:write"],
+        project="Edge",
+        age_days=118,
+        lives_days=None,
+        owner="team:Telemetry",
+        tags={"service": "telemetry", SHARED_TAG: "three-regions"},
+        used_hours=0.2,
     ),
     KeySpec(
         name="prod-ingest-ap-south-1",
