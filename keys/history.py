@@ -11,6 +11,11 @@ from keys.rotation import State
 from orgs.models import User
 
 BUSY_FOR = timedelta(hours=1)
+PARTS = {
+    "sys_scanning": "secret scanning",
+    "sys_burning": "whoever held its secret",
+    "sys_worker": "the worker",
+}
 WORKING = frozenset({"newest", "accepted"})
 
 
@@ -105,10 +110,10 @@ def is_busy(key: ApiKey, now: datetime) -> bool:
 
 
 def names_of(ids: Collection[str]) -> dict[str, str]:
-    """Return the names of people and keys by their ids; of whom the reader can't see, nothing."""
+    """Return the names of people, keys and the product's own parts; of whom the reader can't see, nothing."""
     people = {user.id: str(user) for user in User.objects.filter(pk__in=ids)}
     keys = dict(ApiKey.objects.filter(pk__in=ids).values_list("id", "name"))
-    return {**keys, **people}
+    return {**keys, **people, **{part: PARTS[part] for part in ids if part in PARTS}}
 
 
 def timeline_of(turn: Rotation, now: datetime) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class PolicyForm(forms.Form):
         label="A key whose secret was found in public",
         choices=LeakAction.choices,
         widget=forms.RadioSelect,
-        help_text="Within the minute in which it is reported, with an incident and a notice to owners and admins.",
+        help_text="At once when it is reported, with an incident and a mail to owners and admins.",
     )
 
     def __init__(self, *args: Any, policy: KeyPolicy, **options: Any) -> None:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from audit import tenancy
+from audit.actors import Actor
 from keys import callers, services
 from keys.possession import Held
 from tests import builders, key_builders
@@ -183,8 +184,10 @@ def test_where_a_secret_leaked_stands_on_the_keys_page(cast, alice):
     held = Held(organization_id=cast.acme.id, key_id=key.id, version=1)
     for url in ("javascript:alert(1)", "https://github.com/a/b?<script>"):
         with tenancy.within(cast.acme.id):
-            services.report_leak(held, actor=builders.OPERATOR, url=url)
+            services.report_leak(held, actor=Actor.system("scanning"), url=url)
     html = alice.get(f"/keys/{key.id}").content.decode()
+    assert "by <bdi>secret scanning</bdi>" in html
+    assert re.search(r'href="/incidents/inc_[a-z2-7]{20}">See the incident<', html)
     assert "Version 1 of its secret was found in public" in html
     assert 'href="https://github.com/a/b?&lt;script&gt;"' in html
     assert 'href="javascript' not in html
