@@ -21,6 +21,7 @@ PARTS = {
     "limits": ("limits", "a limit of 100 under 1,000 parallel calls, over 4 processes"),
     "pages": ("keys_page", "the Keys page at 100, 10,000 and 100,000 keys"),
     "ledger": ("ledger", "appends and verification of the ledger"),
+    "breakglass": ("breakglass", "10,000 keys revoked in one act"),
     "local": ("local_mode", "the SDK's local mode: kept verdicts, and how soon a revocation arrives"),
     "soak": ("soak", "memory of a verify process over ten minutes"),
 }

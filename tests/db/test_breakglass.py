@@ -21,6 +21,7 @@ from keys.services import Owner
 from orgs.roles import Role
 from tests import builders, key_builders, ledgers, usage_builders
 from tests.api import calls
+from tests.bench.loading import organization_with
 
 
 @pytest.fixture(scope="module")
@@ -465,3 +466,23 @@ def _statements(ask):
     with CaptureQueriesContext(connection) as caught:
         ask()
     return len(caught)
+
+
+class TestMany:
+    """Thousands of keys: as many statements as for one, and in seconds (`./dev bench breakglass` measures)."""
+
+    LOADED, KEYS, SECONDS = 2_223, 2_000, 20
+
+    def test_thousands_go_in_one_act(self):
+        made, owner = organization_with(self.LOADED)
+        actor = callers.of_member(builders.member(owner, made), has_stepped_up=True)
+        filters = Filters(organization_id=made.id, project=builders.root(made).id)
+        start = time.monotonic()
+        with CaptureQueriesContext(connection) as caught:
+            assert act(filters, actor).count == self.KEYS
+        assert time.monotonic() - start < self.SECONDS
+        assert len(caught) < 40
+        with tenancy.within(made.id):
+            assert not ApiKey.objects.filter(revoked_at=None).exists()
+        acts = [entry.act for entry in builders.entries(made.id)]
+        assert (acts.count("key.revoked"), acts.count("breakglass.executed")) == (self.KEYS, 1)
