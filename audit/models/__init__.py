@@ -2,11 +2,12 @@
 
 from audit.models.entry import Entry, EntryQuerySet, Head, Sealed
 from audit.models.notice import Mail, NoticeCursor
-from audit.models.webhook import Attempt, Delivery, Endpoint, EndpointSecret, State, Why
+from audit.models.webhook import Attempt, Delivery, DeliveryState, Endpoint, EndpointSecret, Why
 
 __all__ = [
     "Attempt",
     "Delivery",
+    "DeliveryState",
     "Endpoint",
     "EndpointSecret",
     "Entry",
@@ -15,6 +16,5 @@ __all__ = [
     "Mail",
     "NoticeCursor",
     "Sealed",
-    "State",
     "Why",
 ]

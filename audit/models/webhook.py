@@ -16,7 +16,7 @@ class Why(models.TextChoices):
     FAILING = "failing", "ten attempts over three days failed"
 
 
-class State(models.TextChoices):
+class DeliveryState(models.TextChoices):
     """How a delivery stands."""
 
     PENDING = "pending"
@@ -115,7 +115,7 @@ class Delivery(models.Model):
     act = models.CharField(max_length=64)
     asked_by = models.CharField(max_length=64, blank=True, default="")
     created_at = models.DateTimeField()
-    state = models.CharField(max_length=16, choices=State, default=State.PENDING)
+    state = models.CharField(max_length=16, choices=DeliveryState, default=DeliveryState.PENDING)
     attempts = models.SmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True)
     claim = models.CharField(max_length=32, blank=True, default="")
@@ -158,7 +158,7 @@ class Delivery(models.Model):
     @property
     def is_running(self) -> bool:
         """Whether an attempt is being made, as far as is known."""
-        return bool(self.claim) and self.state == State.PENDING
+        return bool(self.claim) and self.state == DeliveryState.PENDING
 
 
 class Attempt(models.Model):

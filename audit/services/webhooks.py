@@ -17,7 +17,7 @@ from audit import encryption, ids, ledger, redaction
 from audit.actors import Actor
 from audit.acts import Act
 from audit.errors import WebhookCapReached, WebhookInvalid, WebhookMade, WebhookStateForbids
-from audit.models import Delivery, Endpoint, EndpointSecret, Entry, State, Why
+from audit.models import Delivery, DeliveryState, Endpoint, EndpointSecret, Entry, Why
 from audit.tasks.webhooks import enqueue
 from audit.webhooks import body, claims, expansion, guard, patterns, signing
 from audit.webhooks.address import Destination
@@ -209,7 +209,7 @@ def resend_delivery(delivery: Delivery, *, actor: Actor) -> Delivery:
         found = Delivery.objects.select_for_update(no_key=True).filter(pk=delivery.pk).first()
         if found is None or (found.is_running and found.next_attempt_at and found.next_attempt_at > now):
             raise WebhookStateForbids("This delivery is being sent right now.")
-        found.state, found.attempts, found.claim = State.PENDING, 0, ""
+        found.state, found.attempts, found.claim = DeliveryState.PENDING, 0, ""
         found.next_attempt_at, found.finished_at = now, None
         found.save()
         enqueue(endpoint.organization_id)
@@ -257,7 +257,7 @@ def send_test_event(endpoint: Endpoint, *, actor: Actor) -> Delivery:
     now = timezone.now()
     with ledger.recording(endpoint.organization_id, actor) as entry:
         found = _locked(endpoint)
-        if Delivery.objects.filter(endpoint=found, epoch=None, state=State.PENDING).exists():
+        if Delivery.objects.filter(endpoint=found, epoch=None, state=DeliveryState.PENDING).exists():
             raise WebhookStateForbids("A test event is on its way already.")
         made = Delivery.objects.create(
             id=ids.new("msg"),
@@ -290,8 +290,10 @@ def _enabled(endpoint: Endpoint) -> Endpoint:
 def _renew(endpoint: Endpoint, entries: Sequence[tuple[int, int, str]]) -> None:
     """Begin anew with those that ended."""
     messages = [signing.message_id(endpoint.id, epoch, index) for epoch, index, _ in entries]
-    ended = Delivery.objects.filter(endpoint=endpoint, pk__in=messages).exclude(state=State.PENDING)
-    ended.update(state=State.PENDING, attempts=0, claim="", next_attempt_at=timezone.now(), finished_at=None)
+    ended = Delivery.objects.filter(endpoint=endpoint, pk__in=messages).exclude(state=DeliveryState.PENDING)
+    ended.update(
+        state=DeliveryState.PENDING, attempts=0, claim="", next_attempt_at=timezone.now(), finished_at=None
+    )
 
 
 def _keep(endpoint: Endpoint, version: int, secret: str, now: datetime) -> None:

@@ -7,7 +7,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import Http404
 
 from audit.errors import EntryInvalid
-from audit.models import Attempt, Delivery, Endpoint, State
+from audit.models import Attempt, Delivery, DeliveryState, Endpoint
 from audit.ports import Reader
 from audit.webhooks import claims
 
@@ -53,7 +53,7 @@ def deliveries(found: Endpoint, *, failed_only: bool = False) -> Deliveries:
     rows = Delivery.objects.filter(endpoint=found).annotate(
         last_outcome=Subquery(last.values("outcome")[:1]), last_status=Subquery(last.values("status")[:1])
     )
-    return rows.filter(state=State.FAILED) if failed_only else rows
+    return rows.filter(state=DeliveryState.FAILED) if failed_only else rows
 
 
 def delivery(found: Endpoint, delivery_id: str) -> Delivery:

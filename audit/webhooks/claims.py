@@ -21,7 +21,7 @@ from audit import encryption, ledger, ports, tenancy
 from audit.actors import Actor
 from audit.acts import Act
 from audit.errors import DecryptionFailed, EntryInvalid
-from audit.models import Attempt, Delivery, Endpoint, EndpointSecret, Entry, State, Why
+from audit.models import Attempt, Delivery, DeliveryState, Endpoint, EndpointSecret, Entry, Why
 from audit.webhooks import body, schedule, signing
 from audit.webhooks.sending import Answer, Outcome
 
@@ -174,7 +174,7 @@ def record(claimed: Claimed, at: datetime, answer: Answer) -> None:
         )
         if answer.outcome is Outcome.DELIVERED:
             _succeed(endpoint, delivery)
-        elif delivery.claim == claimed.claim and delivery.state == State.PENDING:
+        elif delivery.claim == claimed.claim and delivery.state == DeliveryState.PENDING:
             _fail(endpoint, delivery, answer)
         elif answer.outcome is Outcome.GONE:
             disable(endpoint, Why.GONE, actor=WORKER)
@@ -192,8 +192,8 @@ def disable(endpoint: Endpoint, why: Why, *, actor: Actor) -> bool:
         )
         if not stopped:
             return False
-        waiting = Delivery.objects.filter(endpoint=endpoint, state=State.PENDING, epoch__isnull=False)
-        count = waiting.update(state=State.FAILED, next_attempt_at=None, finished_at=now)
+        waiting = Delivery.objects.filter(endpoint=endpoint, state=DeliveryState.PENDING, epoch__isnull=False)
+        count = waiting.update(state=DeliveryState.FAILED, next_attempt_at=None, finished_at=now)
         entry(
             Act.WEBHOOK_DISABLED,
             target=endpoint.id,
@@ -243,13 +243,17 @@ def _prepared(delivery: Delivery, now: datetime) -> Prepared:
 
 
 def _held(claimed: Claimed) -> Any:
-    return Delivery.objects.filter(pk=claimed.id, claim=claimed.claim, state=State.PENDING)
+    return Delivery.objects.filter(pk=claimed.id, claim=claimed.claim, state=DeliveryState.PENDING)
 
 
 def _succeed(endpoint: Endpoint, delivery: Delivery) -> None:
     now = timezone.now()
     Delivery.objects.filter(pk=delivery.pk).update(
-        state=State.DELIVERED, attempts=delivery.attempts + 1, next_attempt_at=None, finished_at=now, claim=""
+        state=DeliveryState.DELIVERED,
+        attempts=delivery.attempts + 1,
+        next_attempt_at=None,
+        finished_at=now,
+        claim="",
     )
     if delivery.place is not None:
         Endpoint.objects.filter(pk=endpoint.pk).update(failing_since=None, last_delivered_at=now)
@@ -264,7 +268,7 @@ def _fail(endpoint: Endpoint, delivery: Delivery, answer: Answer) -> None:
     if is_test or is_gone:
         again = None
     Delivery.objects.filter(pk=delivery.pk).update(
-        state=State.FAILED if again is None else State.PENDING,
+        state=DeliveryState.FAILED if again is None else DeliveryState.PENDING,
         attempts=attempts,
         next_attempt_at=again,
         finished_at=now if again is None else None,

@@ -225,7 +225,7 @@ class OrganizationOut(Answer):
 
 
 class MeOut(Answer):
-    """The key that asks: `scopes` are those that count now, `expires_at` is of the secret that you sent."""
+    """The key that asks: `scopes` are those that count now; version and times are those of the secret that you sent."""
 
     id: str
     name: str
@@ -237,7 +237,10 @@ class MeOut(Answer):
     scopes: list[str]
     secret_version: int
     retiring: bool
+    secret_created_at: Moment
     expires_at: Moment | None
+    accepted_until: Moment | None
+    rotation_interval_days: int | None
     allowed_ips: list[str]
     rate_limit: KeyLimitOut | None
 

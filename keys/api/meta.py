@@ -18,7 +18,7 @@ from keys.api.auth import ApiRequest, Bearer
 from keys.api.keys import find
 from keys.api.paging import PageQuery, by_column, check_names
 from keys.callers import Caller, Presented
-from keys.models import Scope
+from keys.models import KeySecret, Scope
 from keys.secret import Kind
 from orgs.models import Environment, Organization, Project
 from orgs.roles import Risk
@@ -120,6 +120,7 @@ def me(request: ApiRequest) -> HttpResponse:
     def act(_caller: Caller) -> MeOut:
         organization = Organization.objects.get(pk=key.organization_id)
         stored = find(request, key.id)
+        secret = KeySecret.objects.defer("digest").get(key=key, version=presented.version)
         return MeOut(
             id=key.id,
             name=key.name,
@@ -131,7 +132,10 @@ def me(request: ApiRequest) -> HttpResponse:
             scopes=list(presented.scopes),
             secret_version=presented.version,
             retiring=presented.version != key.newest_version,
-            expires_at=key.expires_at,
+            secret_created_at=secret.created_at,
+            expires_at=secret.expires_at,
+            accepted_until=secret.accepted_until,
+            rotation_interval_days=stored.rotation_interval_days,
             allowed_ips=key.allowed_ips,
             rate_limit=present.limits([stored])[key.id],
         )

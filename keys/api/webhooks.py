@@ -9,7 +9,7 @@ from ninja import Query, Router
 from pydantic import Field
 
 from audit import services as webhooks
-from audit.models import Attempt, Delivery, Endpoint, State
+from audit.models import Attempt, Delivery, DeliveryState, Endpoint
 from audit.services.webhooks import MOST_DESCRIPTION
 from audit.webhooks import access, address, paging, patterns
 from audit.webhooks.sending import Outcome
@@ -112,7 +112,7 @@ class DeliveryOut(Answer):
     id: str
     act: str
     index: int | None
-    state: State
+    state: DeliveryState
     attempts: int
     created_at: Moment
     next_attempt_at: Moment | None
@@ -384,7 +384,7 @@ def _delivery(found: Delivery, last: Attempt | None) -> DeliveryOut:
         id=found.id,
         act=found.act,
         index=found.index,
-        state=State(found.state),
+        state=DeliveryState(found.state),
         attempts=found.attempts,
         created_at=found.created_at,
         next_attempt_at=found.next_attempt_at,

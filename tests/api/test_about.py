@@ -1,6 +1,6 @@
 """`/v1/projects`, `/v1/environments`, `/v1/scopes`, `/v1/me`: what creation needs, and who am I."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.utils import timezone
@@ -8,7 +8,7 @@ from django.utils import timezone
 from keys.secret import Kind
 from keys.services import Owner
 from orgs.services import archive_environment
-from tests import builders
+from tests import builders, key_builders
 from tests.api import calls
 from tests.api.calls import Api, is_problem
 
@@ -86,7 +86,9 @@ class TestMe:
     def test_works(self, cast):
         soon = timezone.now() + timedelta(days=3)
         made = calls.key(cast.acme, cast.alice, ["keys:read", "keys:write"], expires=soon)
-        assert Api(made.secret).get("/me").json() == {
+        told = Api(made.secret).get("/me").json()
+        assert made.key.created_at.strftime("%Y-%m-%dT%H:%M") == told.pop("secret_created_at")[:16]
+        assert told == {
             "id": made.key.id,
             "name": made.key.name,
             "kind": "control_plane",
@@ -98,9 +100,19 @@ class TestMe:
             "secret_version": 1,
             "retiring": False,
             "expires_at": soon.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "accepted_until": None,
+            "rotation_interval_days": None,
             "allowed_ips": [],
             "rate_limit": None,
         }
+
+    def test_tells_a_retiring_secret_of_its_own_end(self, cast):
+        made = calls.key(cast.acme, cast.alice, ["keys:read"])
+        key_builders.rotate(made.key, cast.acme, cast.alice, grace_seconds=3_600)
+        told = Api(made.secret).get("/me").json()
+        assert (told["secret_version"], told["retiring"]) == (1, True)
+        left = datetime.fromisoformat(told["accepted_until"]) - timezone.now()
+        assert timedelta(minutes=59) < left <= timedelta(hours=1)
 
     def test_the_scopes_that_count(self, cast):
         api = calls.program(cast.acme, cast.alice, ["keys:read", "keys:write"], owner=Owner(member=cast.vera))
