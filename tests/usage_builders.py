@@ -1,11 +1,15 @@
 """Calls for the tests, written as verification writes them: by its login, a row for each."""
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connections
 
+from keys import networks
 from keys.models import ApiKey
+from keys.usage import rolling
 from orgs.models import Organization
 
 VERIFY = "verify"
@@ -63,6 +67,30 @@ def asked(key: ApiKey, scope: str, days: int = 0) -> None:
             "INSERT INTO keys_scopeuse (key_id, scope, organization_id, last_used_on) VALUES (%s, %s, %s, %s)",
             [key.id, scope, key.organization_id, ago(days=days).date()],
         )
+
+
+def learned() -> None:
+    """Learn where every call that was recorded so far came from."""
+    _until("SELECT learned_until FROM keys_networkmark", networks.learn)
+
+
+def rolled_up() -> None:
+    """Roll up every call that was recorded so far."""
+    _until("SELECT rolled_until FROM keys_usagemark", rolling.roll_up)
+
+
+def _until(mark: str, work: Callable[[], int]) -> None:
+    """Work until a mark is behind the present: a test of another database of this server can hold it up a moment."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())")
+        present = cursor.fetchone()[0]
+        for _ in range(200):
+            work()
+            cursor.execute(f"SELECT ({mark}) >= %s::text::xid8", [str(present)])
+            if cursor.fetchone()[0]:
+                return
+            time.sleep(0.05)
+    raise AssertionError("a transaction is open for ten seconds")
 
 
 def spend(where: Organization, period: int, spent: int) -> None:

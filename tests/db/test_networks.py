@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from audit import tenancy
-from keys import clock, networks, services
+from keys import clock, services
 from keys.models import KeyNetwork
 from keys.tasks import noticing
 from tests import builders, key_builders, usage_builders
@@ -28,6 +28,8 @@ def key(cast):
 
 
 def work():
+    """Run the job; what was recorded so far is learned when it returns."""
+    usage_builders.learned()
     noticing.notice_networks(0)
 
 
@@ -130,7 +132,7 @@ class TestOnce:
                     [ago(minutes=4), cast.acme.id, key.id],
                 )
             usage_builders.call(key, ip="192.0.2.9", at=ago(minutes=3))
-            work()
+            noticing.notice_networks(0)
             late.commit()
         finally:
             late.close()
@@ -141,7 +143,7 @@ class TestOnce:
         usage_builders.calls(
             key, [{"ip": "203.0.113.9", "at": ago(minutes=5)}, {"ip": "198.51.100.4", "at": ago(minutes=4)}]
         )
-        at_once(4, lambda _: work())
+        at_once(4, lambda _: noticing.notice_networks(0))
         work()
         assert len(told(cast, key)) == 1
 
@@ -149,7 +151,7 @@ class TestOnce:
         usage_builders.calls(
             key, [{"ip": "203.0.113.9", "at": ago(minutes=5)}, {"ip": "198.51.100.4", "at": ago(minutes=4)}]
         )
-        networks.learn()
+        usage_builders.learned()
         assert told(cast, key) == []
         work()
         assert len(told(cast, key)) == 1
@@ -172,7 +174,7 @@ class TestOnce:
     def test_after_a_restore_it_goes_on(self, cast, key):
         as_superuser("UPDATE keys_networkmark SET learned_until = '900000000000'")
         usage_builders.call(key, ip="203.0.113.9")
-        work()
+        noticing.notice_networks(0)
         work()
         assert known(cast, key) == ["203.0.113.0/24"]
 
@@ -189,7 +191,7 @@ class TestOnce:
 
     def test_strangers_see_none_of_it(self, cast, key):
         usage_builders.call(key, ip="203.0.113.9")
-        networks.learn()
+        usage_builders.learned()
         with tenancy.within(cast.elsewhere.id):
             assert not KeyNetwork.objects.filter(key_id=key.id).exists()
 

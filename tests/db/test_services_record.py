@@ -17,7 +17,7 @@ from audit import services as audit_services
 from audit import tenancy
 from audit.models import Delivery, Endpoint, Entry
 from audit.webhooks import expansion
-from keys import callers, networks, secret
+from keys import callers, secret
 from keys import services as key_services
 from keys.listing import Filters
 from keys.models import ApiKey, Rotation, Scope, Tier
@@ -246,7 +246,7 @@ def _due_network(w: World) -> object:
     usage_builders.calls(
         w.key, [{"ip": "203.0.113.9", "at": usage_builders.ago(minutes=1)}, {"ip": "192.0.2.4"}]
     )
-    networks.learn()
+    usage_builders.learned()
     return partial(key_services.record_first_networks, w.cast.acme.id, actor=builders.OPERATOR)
 
 

@@ -5,12 +5,11 @@ import re
 import pytest
 
 from audit import tenancy
-from keys import callers, checkup, clock, networks, services
+from keys import callers, checkup, clock, services
 from keys.models import KeyFinding
 from keys.secret import Kind
 from keys.services import Owner
 from keys.tasks import health as tasks
-from keys.usage import rolling
 from orgs import services as org_services
 from orgs.roles import Role
 from orgs.terms import RateLimit
@@ -79,7 +78,7 @@ class TestFindings:
         unused = used(aged(create(where, scopes=["incidents:read", "incidents:write"]), 31))
         usage_builders.calls(unused, [{}])
         usage_builders.asked(unused, "incidents:read")
-        networks.learn()
+        usage_builders.learned()
         tasks.look_at_keys(0)
         expected = {
             "unused=90": {idle.id},
@@ -150,7 +149,7 @@ class TestLooking:
         )
         assert checkup.look(where.id) == 0
         usage_builders.calls(first, [{"code": "INSUFFICIENT_SCOPE"}] * 20)
-        rolling.roll_up()
+        usage_builders.rolled_up()
         assert checkup.look(where.id) == 1
         assert (found(where, first), found(where, second)) == ({"refused"}, set())
 
