@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from django.utils import timezone
+
+from audit import services as audit_services
 from audit import tenancy
+from audit.webhooks import claims
+from audit.webhooks.sending import Answer, Outcome
 from keys import callers, services
 from keys.secret import Kind
 from keys.services import Owner, ScopeDraft
@@ -59,6 +64,28 @@ class Showroom:
     token: str
     membership: str
     environment: str
+
+
+def webhook(room: Showroom) -> tuple[str, str]:
+    """Make a webhook that fails, with a long description and a stranger's answer; return its id and a delivery's."""
+    alice, now = builders.member(room.owner, room.where), timezone.now()
+    with tenancy.within(room.where.id):
+        made = audit_services.create_endpoint(
+            room.where.id,
+            "https://1.1.1.1/hook",
+            ["key.*", "rotation.*"],
+            actor=alice,
+            description=LONG[:200],
+        ).endpoint
+        sent = audit_services.send_test_event(made, actor=alice)
+        claims.record(
+            claims.Claimed(id=sent.id, claim="", organization_id=room.where.id, endpoint_id=made.id),
+            now,
+            Answer(
+                outcome=Outcome.REFUSED, status=500, detail="Only an answer of 2xx counts.", text=RTL * 20
+            ),
+        )
+    return made.id, sent.id
 
 
 def build() -> Showroom:

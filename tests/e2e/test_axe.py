@@ -198,6 +198,24 @@ def test_the_log(page: Page, room: Showroom) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_webhooks(page: Page, room: Showroom) -> None:
+    hook, delivery = showroom.webhook(room)
+    steps.sign_in(page, room.owner)
+    _enter(page, room, "empty")
+    wrong = visit(page, "/webhooks")
+    _enter(page, room, "where")
+    wrong += visit(
+        page, "/webhooks", f"/webhooks/{hook}", f"/webhooks/{hook}/deliveries/{delivery}", narrow=True
+    )
+    wrong += visit(page, "/webhooks/new", f"/webhooks/{hook}?state=failed")
+    wrong += visit(page, *(f"/webhooks/{hook}/{part}" for part in ("edit", "rotate", "resend", "remove")))
+    page.goto("/webhooks/new")
+    page.get_by_label("URL").fill("https://10.0.0.1/")
+    page.get_by_role("button", name="Make webhook").click()
+    wrong += look(page)
+    assert not wrong, "\n".join(wrong)
+
+
 def test_settings(page: Page, room: Showroom) -> None:
     steps.sign_in(page, room.owner)
     _enter(page, room, "where")
