@@ -11,6 +11,7 @@ from django.db import connection
 from audit import entry as entry_rules
 from audit import ledger
 from audit.errors import EntryInvalid
+from audit.webhooks import sending
 
 TABLES = ["audit_entry", "audit_sealed", "audit_head"]
 TRIGGERS = [
@@ -61,6 +62,17 @@ def check_ledger_settings(app_configs: object, **_options: Any) -> list[checks.C
         )
         found.append(checks.Error(message, id="audit.E002"))
     return found
+
+
+@checks.register("audit")
+def check_webhook_authorities(app_configs: object, **_options: Any) -> list[checks.CheckMessage]:  # noqa: ARG001
+    """Refuse a file of authorities that can't be read: every webhook would fail."""
+    try:
+        sending.trust(settings.WEBHOOK_CA_FILE)
+    except OSError as error:
+        reason = error.strerror or "it holds no certificate"
+        return [checks.Error(f"KEYSTEAD_WEBHOOK_CA_FILE can't be read: {reason}.", id="audit.E004")]
+    return []
 
 
 @checks.register(checks.Tags.database)

@@ -58,6 +58,7 @@ class Migration(migrations.Migration):
                 (
                     "delivery",
                     models.ForeignKey(
+                        db_index=False,
                         on_delete=django.db.models.deletion.DB_CASCADE,
                         related_name="tries",
                         to="audit.delivery",
@@ -66,6 +67,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["id"],
+                "indexes": [models.Index(fields=["delivery", "id"], name="attempt_of_delivery")],
             },
         ),
         migrations.CreateModel(

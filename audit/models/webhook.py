@@ -165,7 +165,7 @@ class Attempt(models.Model):
     """One attempt and what came back: `text` is the first kilobyte, a stranger's words."""
 
     id = models.BigAutoField(primary_key=True)
-    delivery = models.ForeignKey(Delivery, on_delete=models.DB_CASCADE, related_name="tries")
+    delivery = models.ForeignKey(Delivery, on_delete=models.DB_CASCADE, related_name="tries", db_index=False)
     organization_id = models.CharField(max_length=64)
     at = models.DateTimeField()
     duration_ms = models.IntegerField()
@@ -176,6 +176,8 @@ class Attempt(models.Model):
 
     class Meta:
         ordering: ClassVar = ["id"]
+        # Its backward end is the last attempt of a delivery.
+        indexes: ClassVar = [models.Index(fields=["delivery", "id"], name="attempt_of_delivery")]
 
     def __str__(self) -> str:
         return f"{self.delivery_id} {self.at}"

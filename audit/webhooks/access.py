@@ -30,12 +30,8 @@ def endpoints(member: Reader) -> list[Endpoint]:
 
 
 def of_organization(organization_id: str) -> QuerySet[Endpoint]:
-    """Return an organization's endpoints, each with how its last attempt ended (`last_outcome`, `last_attempt_at`)."""
-    last = Attempt.objects.filter(delivery__endpoint=OuterRef("pk")).order_by("-id")
-    found = Endpoint.objects.filter(organization_id=organization_id).order_by("created_at", "id")
-    return found.annotate(
-        last_outcome=Subquery(last.values("outcome")[:1]), last_attempt_at=Subquery(last.values("at")[:1])
-    )
+    """Return an organization's endpoints, the oldest first."""
+    return Endpoint.objects.filter(organization_id=organization_id).order_by("created_at", "id")
 
 
 def endpoint(member: Reader, endpoint_id: str) -> Endpoint:

@@ -37,6 +37,10 @@ class Route:
     addresses: Sequence[Address]
 
 
+class NameUnknown(WebhookAddressRefused):
+    """The name has no address, or its name servers do not answer."""
+
+
 def resolve(host: str, port: int) -> Sequence[str]:
     """Return every A and AAAA answer for a name, as text; raises `OSError` where there is none."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
@@ -59,13 +63,17 @@ def check(url: str) -> Destination:
     except TimeoutError:
         raise refused("The host's name could not be looked up in time.") from None
     except OSError:
-        raise refused(UNKNOWN) from None
+        raise NameUnknown(UNKNOWN, field="url") from None
     return destination
 
 
 async def route(destination: Destination, lookup: Lookup) -> Route:
-    """Return where to connect; raises `WebhookAddressRefused`, and `OSError` where the name has no address."""
-    return judged(destination, await asyncio.wrap_future(lookup))
+    """Return where to connect; raises `WebhookAddressRefused`, and as such `NameUnknown` for one without address."""
+    try:
+        found = await asyncio.wrap_future(lookup)
+    except OSError:
+        raise NameUnknown(UNKNOWN, field="url") from None
+    return judged(destination, found)
 
 
 def start_lookup(destination: Destination) -> Lookup:

@@ -5,6 +5,7 @@ address may be another tenant's.
 """
 
 import asyncio
+import logging
 import re
 import ssl
 import time
@@ -31,6 +32,7 @@ MOST_ANSWER_BYTES: Final = 64 * 1024
 MOST_SHOWN_BYTES: Final = 1024
 MOST_ADDRESSES: Final = 4
 USER_AGENT: Final = "Keystead-Webhooks/1"
+logger = logging.getLogger(__name__)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _UNREACHABLE: Final = (httpcore.ConnectError, httpcore.ConnectTimeout)
 
@@ -82,6 +84,8 @@ class Attempt:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 found = await self._post(now)
+        except guard.NameUnknown as error:
+            found = _failed(Outcome.NAME_UNKNOWN, error.detail)
         except WebhookAddressRefused as error:
             found = _failed(Outcome.ADDRESS_REFUSED, error.detail)
         except (TimeoutError, httpcore.ReadTimeout, httpcore.WriteTimeout):
@@ -91,7 +95,8 @@ class Attempt:
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError):
             found = _failed(Outcome.BROKEN_OFF, "The answer broke off, or was no HTTP.")
         except OSError:
-            found = _failed(Outcome.NAME_UNKNOWN, guard.UNKNOWN)
+            logger.exception("a webhook could not be sent")
+            found = _failed(Outcome.NOT_BUILT, "A fault of this server: nothing was sent.")
         finally:
             if self.network is not None:
                 await self.network.close()
@@ -109,7 +114,7 @@ class Attempt:
         self.network = Pinned(route.addresses)
         connection = httpcore.AsyncHTTPConnection(
             origin=httpcore.Origin(b"https", to.host.encode(), to.port),
-            ssl_context=_trust(settings.WEBHOOK_CA_FILE),
+            ssl_context=trust(settings.WEBHOOK_CA_FILE),
             network_backend=self.network,
         )
         response = await connection.handle_async_request(self._request(to))
@@ -238,7 +243,7 @@ def _failed(outcome: Outcome, detail: str) -> Answer:
 
 
 @lru_cache(maxsize=2)
-def _trust(ca_file: str) -> ssl.SSLContext:
+def trust(ca_file: str) -> ssl.SSLContext:
     """Return whom to trust: the public authorities, and what the operator has for its own network."""
     context = ssl.create_default_context(cafile=certifi.where())
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from audit import checks
 from audit.webhooks import sending
 from tests import receiver
 from tests.webhooks import acting
@@ -195,3 +196,17 @@ def test_a_kilobyte_of_text_is_kept_without_control_characters(attempt):
     assert found.text.startswith("é\N{REPLACEMENT CHARACTER}[31mred")
     assert not set(found.text) & set("\x1b\x00\u202e")
     assert "\nline\t" in found.text
+
+
+def test_authorities_that_cannot_be_read_stop_the_start(settings):
+    assert checks.check_webhook_authorities(None) == []
+    settings.WEBHOOK_CA_FILE = "/nonexistent/ca.pem"
+    (found,) = checks.check_webhook_authorities(None)
+    assert found.id == "audit.E004"
+
+
+def test_a_fault_of_this_server_is_no_fault_of_the_receiver(attempt, hooks, settings, caplog):
+    settings.WEBHOOK_CA_FILE = "/nonexistent/ca.pem"
+    found = attempt()
+    assert (found.outcome, found.detail) == ("not_built", "A fault of this server: nothing was sent.")
+    assert "could not be sent" in caplog.text
