@@ -28,10 +28,13 @@ from audit.errors import LedgerUnavailable  # noqa: E402
 from keys import callers, clock, rotation, services  # noqa: E402
 from keys.listing import Filters  # noqa: E402
 from keys.models import ApiKey  # noqa: E402
+from keys.scopes import all_of  # noqa: E402
 from keys.services.auto_rotation import rotate_when_due  # noqa: E402
 from keys.services.recipients import newest_recipient  # noqa: E402
 from orgs.models import Organization, User  # noqa: E402
+from orgs.roles import Role  # noqa: E402
 from tests import builders, key_builders  # noqa: E402
+from tests import governance_builders as gov  # noqa: E402
 from tests.clocks import later  # noqa: E402
 
 MOST_STEPS = 200
@@ -163,6 +166,44 @@ def tell_of_expiry(stage: Stage) -> Callable[[], object]:
     return partial(services.tell_of_expiry, stage.where.id, [key.id])
 
 
+def bound_key(stage: Stage) -> key_builders.Created:
+    return gov.bound_key(stage.where, stage.owner, name=f"dying-{os.getpid()}")
+
+
+def admin(stage: Stage) -> User:
+    found = builders.person(f"Admin {os.getpid()}")
+    builders.join(found, stage.where, Role.ADMIN)
+    return found
+
+
+def ask(stage: Stage) -> Callable[[], object]:
+    return partial(gov.request, bound_key(stage).key)
+
+
+def grant(stage: Stage) -> Callable[[], object]:
+    return partial(gov.grant, gov.request(bound_key(stage).key), stage.where, admin(stage))
+
+
+def tell_of_use(stage: Stage) -> Callable[[], object]:
+    made = bound_key(stage)
+    approval = gov.granted(stage.where, made.key, admin(stage), uses=2)
+    for _ in range(2):
+        query = all_of(["incidents:write"])
+        key_builders.judged(made.secret, stage.where, query=query, trace={"approval": approval.id})
+
+    def act() -> None:
+        with tenancy.within(stage.where.id):
+            services.record_approval_uses(approval.id)
+
+    return act
+
+
+def execute(stage: Stage) -> Callable[[], object]:
+    key = bound_key(stage).key
+    approval = gov.granted(stage.where, key, admin(stage))
+    return partial(gov.execute, key, approval, execution=f"run-{os.getpid()}", steps=[])
+
+
 ACTS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "create": create,
     "rotate": rotate,
@@ -174,6 +215,10 @@ ACTS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "break_glass": break_glass,
     "auto_rotate": auto_rotate,
     "tell_of_expiry": tell_of_expiry,
+    "ask": ask,
+    "grant": grant,
+    "tell_of_use": tell_of_use,
+    "execute": execute,
 }
 
 

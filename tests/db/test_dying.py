@@ -71,6 +71,30 @@ SAME = {
         "SELECT key_id FROM keys_notice WHERE organization_id = %s AND is_told",
         "SELECT target FROM audit_entry WHERE organization_id = %s AND act IN ('key.expiring', 'rotation.failed')",
     ),
+    "asked": (
+        "SELECT id FROM keys_approval WHERE organization_id = %s",
+        "SELECT target FROM audit_entry WHERE organization_id = %s AND act = 'approval.requested'",
+    ),
+    "decided": (
+        "SELECT id || ' ' || decision FROM keys_approval WHERE organization_id = %s AND decision <> ''",
+        "SELECT target || ' ' || split_part(act, '.', 2) FROM audit_entry"
+        " WHERE organization_id = %s AND act IN ('approval.granted', 'approval.denied')",
+    ),
+    "used": (
+        "SELECT approval_id || ' ' || number FROM keys_approvaluse"
+        " WHERE organization_id = %s AND told_at IS NOT NULL",
+        "SELECT target || ' ' || (convert_from(leaf, 'UTF8')::jsonb #>> '{data,number}') FROM audit_entry"
+        " WHERE organization_id = %s AND act = 'approval.used'",
+    ),
+    "executed": (
+        "SELECT id || ' ' || verdict FROM keys_execution WHERE organization_id = %s",
+        "SELECT target || ' ' || (convert_from(leaf, 'UTF8')::jsonb #>> '{data,parity}') FROM audit_entry"
+        " WHERE organization_id = %s AND act = 'execution.recorded'",
+    ),
+    "mismatched": (
+        "SELECT id FROM keys_execution WHERE organization_id = %s AND verdict = 'mismatch'",
+        "SELECT target FROM audit_entry WHERE organization_id = %s AND act = 'execution.mismatch'",
+    ),
     "secrets": (
         "SELECT key_id || ' ' || version FROM keys_keysecret WHERE organization_id = %s",
         "SELECT id || ' 1' FROM keys_apikey WHERE organization_id = %(id)s"
