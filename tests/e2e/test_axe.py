@@ -10,6 +10,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from keys.governance import Step
+from orgs.roles import Role
+from tests import builders
+from tests import governance_builders as gov
 from tests.e2e import showroom, steps
 from tests.e2e.conftest import TIMEOUT_MS, complaints_of
 from tests.e2e.serving import Server
@@ -186,6 +190,37 @@ def test_usage(page: Page, room: Showroom) -> None:
     page.goto("/usage")
     page.get_by_text("The same numbers as a table").click()
     page.locator("#filter-range").click()
+    wrong += look(page)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_approvals(page: Page, room: Showroom) -> None:
+    admin = builders.person("Admin")
+    builders.join(admin, room.where, Role.ADMIN)
+    bound = gov.bound_key(room.where, admin).key
+    free = gov.bound_key(room.where, admin, approval_bound=False).key
+    words = {"resource": showroom.RTL, "reason": showroom.LONG * 3, "incident": "INC-7"}
+    plan = [Step(showroom.LONG, gov.digest()), Step("b", gov.digest()), Step(showroom.RTL, gov.digest("c"))]
+    waiting = gov.request(
+        bound, parameters={"to": showroom.LONG}, parameters_digest=None, steps=plan, **words
+    )
+    granted = gov.granted(room.where, bound, room.owner, steps=plan, **words)
+    denied = gov.deny(gov.request(bound, gov.person(admin, room.where)), room.where, room.owner)
+    done = gov.execute(
+        bound, granted, steps=[plan[0], Step("b", gov.digest("other")), Step("d", gov.digest())]
+    )
+    steps.sign_in(page, room.owner)
+    _enter(page, room, "empty")
+    wrong = visit(page, "/approvals", "/approvals/new")
+    _enter(page, room, "where")
+    wrong += visit(page, "/approvals", f"/approvals/{waiting.id}", f"/executions/{done.id}", narrow=True)
+    wrong += visit(page, f"/approvals/{granted.id}", f"/approvals/{denied.id}", "/approvals?status=expired")
+    wrong += visit(page, "/trace?incident=INC-7", narrow=True)
+    wrong += visit(page, "/trace", "/trace?request_id=nothing", f"/keys/{free.id}/bind", f"/keys/{bound.id}")
+    page.goto("/approvals/new")
+    page.get_by_label("Reason").fill("Without parameters")
+    page.get_by_role("button", name="Ask for approval").click()
+    page.locator(".error").first.wait_for()
     wrong += look(page)
     assert not wrong, "\n".join(wrong)
 
