@@ -4,6 +4,7 @@ import argparse
 import json
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,8 @@ from portal.demo_traffic.staging import KEY, Pace, Watch, fresh_secret, roll_out
 
 CUSTOMER: Final = "northline"
 ACTS: Final = ["rotation.*", "key.*"]
+LEFT_OUT: Final = frozenset({"target", "ledger", "request_id", "actor", "after"})
+MOST_SHOWN: Final = 180
 DESCRIPTION: Final = "The receiver of ./dev demo --traffic"
 
 
@@ -109,9 +112,10 @@ def calling(verifier: Api, secret: str, count: Count) -> Iterator[list[Collector
 
 def show(event: dict[str, Any]) -> None:
     """Print a verified event: its act, and its facts."""
-    facts = {name: value for name, value in event["data"].items() if name not in {"target", "ledger"}}
+    facts = {name: value for name, value in event["data"].items() if name not in LEFT_OUT and value}
     entry = event["data"].get("ledger", {}).get("index", "")
-    say(f"webhook, signature right: {event['type']} #{entry} {json.dumps(facts, ensure_ascii=False)}")
+    shown = textwrap.shorten(json.dumps(facts, ensure_ascii=False), MOST_SHOWN, placeholder=" …")
+    say(f"webhook, signature right: {event['type']} #{entry} {shown}")
 
 
 def say(message: str) -> None:

@@ -2,6 +2,7 @@
 
 import smtplib
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from django.core import mail
@@ -10,8 +11,10 @@ from django.db import connection
 from audit import ledger, mailing, ports, tenancy
 from audit.actors import Actor
 from audit.mailing import ServerUnreachableError
-from audit.models import Mail, NoticeCursor
+from audit.models import Endpoint, Mail, NoticeCursor
 from audit.tasks import notices as tasks
+from keys.callers import of_member
+from keys.secret import Kind
 from orgs import services
 from orgs.roles import Role
 from tests import builders, key_builders
@@ -149,6 +152,49 @@ class TestWhoIsTold:
         with tenancy.within(cast.elsewhere.id):
             assert not Mail.objects.exists()
             assert {row.pk for row in NoticeCursor.objects.all()} == {cast.elsewhere.id}
+
+    def test_whoever_asked_for_an_approval_and_who_may_grant_it(self, cast):
+        """By real services: the request goes to who decides, the answer to who asked, and both lead to its page."""
+        key_builders.catalogue()
+        key = key_of(cast, kind=Kind.SERVICE, scopes=["incidents:write"], approval_bound=True)
+        draft = key_builders.services.ApprovalDraft(
+            key=key, scope="incidents:write", reason="Why not", parameters={}
+        )
+        with tenancy.within(cast.acme.id):
+            asked = key_builders.services.request_approval(draft, actor=of_member(cast.member(cast.bob)))
+        work(cast.acme)
+        assert addressed() == sorted([cast.alice.email, cast.anna.email])
+        assert all(f"/approvals/{asked.id}\n" in message.body for message in mail.outbox)
+        assert all("Bob asks" in message.body and "Why not" not in message.body for message in mail.outbox)
+        mail.outbox.clear()
+        with tenancy.within(cast.acme.id):
+            key_builders.services.deny_approval(
+                asked, actor=of_member(cast.member(cast.alice), has_stepped_up=True)
+            )
+        work(cast.acme)
+        assert addressed() == [cast.bob.email]
+        assert mail.outbox[0].subject == "[Acme] Your request for incidents:write was denied"
+
+    def test_owners_of_a_webhook_that_was_disabled(self, cast):
+        now = datetime.now(UTC)
+        with tenancy.within(cast.acme.id):
+            Endpoint.objects.create(
+                id=builders.new_id("whk"),
+                organization_id=cast.acme.id,
+                url="https://hooks.example.com/t0ken",
+                acts=["*"],
+                cursor_epoch=1,
+                cursor_index=0,
+                created_at=now,
+                updated_at=now,
+            )
+            [endpoint] = Endpoint.objects.all()
+        append(cast.acme, "webhook.disabled", endpoint.id, reason="failing")
+        work(cast.acme)
+        assert addressed() == [cast.alice.email]
+        assert mail.outbox[0].subject == "[Acme] The webhook to https://hooks.example.com was disabled"
+        assert f"/webhooks/{endpoint.id}\n" in mail.outbox[0].body
+        assert "t0ken" not in mail.outbox[0].body
 
     def test_who_was_removed_with_keys(self, cast):
         key_of(cast, owner=cast.bob)
