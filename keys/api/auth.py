@@ -1,5 +1,6 @@
 """Who calls: the key in `Authorization: Bearer`, and nothing else (RFC 6750). Cookies are never read here."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -12,6 +13,7 @@ from keys import callers, verification
 from keys.api.problems import Problem
 from keys.callers import Caller, Presented
 from keys.gate import credentials, standing
+from keys.scopes import holds
 from keys.verdict import Code
 
 MAX_USER_AGENT: Final = 256
@@ -30,12 +32,21 @@ class Bearer(AuthBase):
     openapi_scheme = "bearer"
     openapi_description = "A key of this portal, `ks_cp_live_…`."
 
-    def __init__(self, scope: str = "", *, cost: int = 1, allowed: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        scope: str = "",
+        *,
+        cost: int = 1,
+        allowed: frozenset[str] = frozenset(),
+        on_refused: Callable[[Caller, str], None] | None = None,
+    ) -> None:
         """`cost` counts against the caller's own rate limit; 0 for what verifiers call (KEYS §7).
 
-        `allowed` are parameters that the operation takes although others name keys so.
+        `allowed` are parameters that the operation takes although others name keys so. `on_refused` is told who lacked
+        the scope, and of which organization, outside any transaction.
         """
         super().__init__()
+        self.on_refused = on_refused
         self.scope = scope
         self.cost = cost
         self.allowed = allowed
@@ -54,6 +65,9 @@ class Bearer(AuthBase):
             credentials.refuse_token()
         request.presented = found.presented  # type: ignore[attr-defined]
         request.limit_headers = headers  # type: ignore[attr-defined]
+        if self.on_refused is not None and not holds(found.presented.scopes, self.scope):
+            who = caller_of(request, found.presented)  # type: ignore[arg-type]
+            self.on_refused(who, found.presented.key.organization_id)
         credentials.require(found.presented.scopes, self.scope)
         return found.presented
 

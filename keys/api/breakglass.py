@@ -4,19 +4,19 @@ from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
 from django.db.models import F
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from ninja import Router
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from keys import breakglass, clock, listing, services
 from keys.api import docs, running
 from keys.api.answers import Answer
-from keys.api.auth import ApiRequest, Bearer, caller_of
+from keys.api.auth import ApiRequest, Bearer
 from keys.api.paging import check_names
-from keys.api.problems import Problem, invalid
+from keys.api.problems import invalid
 from keys.api.requests import Strict, Text
 from keys.api.times import Moment, Time
-from keys.callers import Caller, Presented
+from keys.callers import Caller
 from keys.models import IncidentKey
 from keys.scopes import BREAK_GLASS
 
@@ -38,19 +38,8 @@ Tags = Annotated[
 ]
 
 
-class WatchedBearer(Bearer):
-    """Let in whoever may break the glass; whoever may not leaves an entry."""
-
-    def __call__(self, request: HttpRequest) -> Presented:
-        """Return the presented key; raises a `Problem` as `Bearer` does, having recorded one without the scope."""
-        try:
-            return super().__call__(request)
-        except Problem as problem:
-            if problem.code == "insufficient_scope":
-                presented: Presented = request.presented  # type: ignore[attr-defined]
-                actor = caller_of(request, presented)  # type: ignore[arg-type]
-                services.refuse_break_glass(presented.key.organization_id, actor=actor, cause="scope")
-            raise
+def _told(caller: Caller, organization_id: str) -> None:
+    services.refuse_break_glass(organization_id, actor=caller, cause="scope")
 
 
 class BreakGlassFilter(Strict):
@@ -80,6 +69,18 @@ class BreakGlassFilter(Strict):
 class BreakGlassRequest(Strict):
     """What to revoke, and why."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "filter": {"environment": "production", "tag": "team:noc"},
+                    "reason": "Laptop of the night shift stolen, INC-7",
+                    "dry_run": True,
+                }
+            ]
+        }
+    )
+
     filter: BreakGlassFilter
     reason: Text = Field(
         default="", description="Needed to act: at most 1,000 bytes, kept with the incident."
@@ -108,7 +109,7 @@ class BreakGlassOut(Answer):
 
 @router.post(
     "/api-keys/break-glass",
-    auth=WatchedBearer(BREAK_GLASS),
+    auth=Bearer(BREAK_GLASS, on_refused=_told),
     response=BreakGlassOut,
     operation_id="break_glass",
     summary="Revoke every key that matches",

@@ -20,6 +20,7 @@ OPERATIONS = {
     ("POST", "/v1/rotations/{rotation_id}/complete"),
     ("POST", "/v1/rotations/{rotation_id}/cancel"),
     ("POST", "/v1/api-keys/{key_id}/rotate"),
+    ("POST", "/v1/api-keys/break-glass"),
     ("POST", "/v1/keys/rotate"),
     ("POST", "/v1/keys/revoke"),
     ("POST", "/v1/secret-scanning/github"),
