@@ -36,6 +36,13 @@ OPERATIONS = {
     ("POST", "/v1/authorize"),
     ("POST", "/v1/entitlements/check"),
     ("GET", "/v1/revocations"),
+    ("POST", "/v1/approvals"),
+    ("GET", "/v1/approvals"),
+    ("GET", "/v1/approvals/{approval_id}"),
+    ("POST", "/v1/approvals/{approval_id}/grant"),
+    ("POST", "/v1/approvals/{approval_id}/deny"),
+    ("POST", "/v1/executions"),
+    ("GET", "/v1/executions/{execution_id}"),
 }
 # No key authenticates these.
 OPEN = {"/v1/keys/revoke", "/v1/secret-scanning/github"}
