@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from audit import services as webhooks
 from audit.models import Attempt, Delivery, DeliveryState, Endpoint
@@ -42,6 +42,12 @@ Description = Annotated[str, Field(max_length=MOST_DESCRIPTION, pattern=_NO_NUL)
 class WebhookDraft(Strict):
     """A webhook to make."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"url": "https://hooks.example.com/keystead", "acts": ["key.*", "rotation.*"]}]
+        }
+    )
+
     url: Url
     acts: Acts
     description: Description = ""
@@ -49,6 +55,8 @@ class WebhookDraft(Strict):
 
 class WebhookChanges(Strict):
     """What is to be different; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"acts": ["key.revoked"]}]})
 
     url: Url = ""
     acts: Acts = Field(default_factory=list)
@@ -58,6 +66,10 @@ class WebhookChanges(Strict):
 
 class ResendRequest(Strict):
     """A time: everything that was recorded in it and is subscribed to now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"from": "2026-11-20T00:00:00Z", "to": "2026-11-20T06:00:00Z"}]}
+    )
 
     since: Time = Field(alias="from")
     until: Time = Field(alias="to")
