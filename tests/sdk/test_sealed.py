@@ -54,7 +54,7 @@ def test_not_with_a_bit_changed(at, change):
     assert change == 0x80
 
 
-@pytest.mark.parametrize("text", ["", "hello", "ks_sv_live_" + "a" * 49, draw() + "\nEVIL=1"])
+@pytest.mark.parametrize("text", ["", "hello", "ks_sv_live_" + "a" * 49, draw() + "\nEVIL=1"], ids=range(4))
 def test_only_a_secret_comes_out(text):
     with pytest.raises(CannotOpen) as caught:
         open_sealed(PAIR.private_pem, ROTATION, seal(text))
@@ -70,6 +70,8 @@ def test_what_is_none_does_not(ciphertext):
 @pytest.mark.parametrize(
     "pem",
     [b"", b"x", PAIR.private_pem[:-40], b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----"],
+    # Names that hold a random value differ between the processes of a run.
+    ids=range(4),
 )
 def test_a_private_key_that_is_none(pem):
     with pytest.raises(ConfigurationError, match="no private key"):
