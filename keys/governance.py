@@ -129,7 +129,10 @@ class Bar(StrEnum):
 
     ROLE = "Owners and admins of the key's project decide on approvals."
     OWN = "You asked for this yourself. Somebody else decides."
-    BEHIND = "The key that asked is yours, or was made or rotated by you. Somebody else decides."
+    BEHIND = (
+        "The key that asked is yours, was made or rotated by you, or its secret went to a recipient key of yours. "
+        "Somebody else decides."
+    )
 
 
 def bar(user_id: str, *, requested_by: str, behind: Collection[str], has_role: bool) -> Bar | None:
@@ -138,7 +141,8 @@ def bar(user_id: str, *, requested_by: str, behind: Collection[str], has_role: b
     Args:
         user_id: who would decide.
         requested_by: the person or the key that asked.
-        behind: the people behind that key: who made it, who made the secret that asked, who owns it; then and now.
+        behind: the people behind that key: who made it, who made or can open the secret that asked, who owns it; then
+            and now.
         has_role: whether the person's role at the key's project grants approvals, as it is at this moment.
     """
     if user_id == requested_by:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Final
 
-from keys.governance import Approval, governed
+from keys.governance import Approval, free, governed
 from keys.policy.networks import address_allowed
 from keys.rotation import is_expired, is_retired
 from keys.scopes import Has, Layers, Query, Risks, effective, holds, permits
@@ -162,7 +162,7 @@ def decide(record: Record | None, request: Request, now: datetime) -> Verdict:
         if verdict is not None:
             return verdict
     rests_on = request.approval if _governed(record, request) else None
-    return Verdict(code=Code.VALID, scopes=_effective(record, request), approval=rests_on)
+    return Verdict(code=Code.VALID, scopes=_counting(record, request), approval=rests_on)
 
 
 def is_disabled(*, without_end: bool, until: datetime | None, now: datetime) -> bool:
@@ -268,8 +268,16 @@ def _permits(scope: str, record: Record, request: Request) -> bool:
     return permits(scope, record.scopes, _layers(record, request), record.risks, _allowed(record))
 
 
-def _effective(record: Record, request: Request) -> tuple[str, ...]:
-    return effective(record.scopes, _layers(record, request), record.risks, _allowed(record))
+def _counting(record: Record, request: Request) -> tuple[str, ...]:
+    """Return the scopes that count in a valid call: of a bound key what needs no approval, and what was approved for it.
+
+    Else whoever goes by the list in the answer, instead of asking, would let a bound key do what nobody approved.
+    """
+    found = effective(record.scopes, _layers(record, request), record.risks, _allowed(record))
+    if not record.is_bound:
+        return found
+    approved = (scope for scope in _governed(record, request) if _permits(scope, record, request))
+    return tuple(sorted({*free(found, record.risks), *approved}))
 
 
 def _layers(record: Record, request: Request) -> Layers:

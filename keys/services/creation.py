@@ -107,6 +107,7 @@ def create_key(draft: Draft, *, actor: Caller) -> Created:
     with ledger.recording(organization_id, actor) as entry:
         now, terms = _begin(organization_id, actor), terms_of(organization_id)
         key = _checked(draft, terms, actor, now)
+        key.person_touched_at = _touched_at(actor, now)
         _check_room(terms, organization_id, now)
         text = secrets.generate(settings.KEY_BRAND, draft.kind, Mode(draft.environment.mode))
         key.hint = secrets.hint(text)
@@ -130,6 +131,17 @@ def _begin(organization_id: str, actor: Caller) -> datetime:
             if not ApiKey.objects.filter(pk=actor.presented.key.id, revoked_at=None).exists():
                 raise Forbidden("Your key was revoked.")
     return clock.now()
+
+
+def _touched_at(actor: Caller, now: datetime) -> datetime:
+    """Return when a person last had a hand in a new key: a key makes none that outlasts its own time without one.
+
+    The operator's keys create in the name of customers, whose keys begin anew.
+    """
+    presented = actor.presented
+    if presented is None or presented.is_operator:
+        return now
+    return ApiKey.objects.values_list("person_touched_at", flat=True).get(pk=presented.key.id)
 
 
 def hold_creation(organization_id: str) -> None:

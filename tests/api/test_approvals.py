@@ -376,6 +376,22 @@ class TestDecision:
             gov.grant(found, cast.acme, cast.alice)
         assert gov.grant(found, cast.acme, cast.anna).decision == "granted"
 
+    def test_nor_whoever_can_open_what_the_secret_was_sealed_to(self, cast):
+        made = gov.bound_key(cast.acme, cast.bob, rotation_interval_days=6, auto_rotate=True)
+        receiver = key_builders.recipient(cast.acme, cast.anna)
+        as_superuser(
+            "UPDATE keys_keysecret SET created_at = created_at - interval '6 days' WHERE key_id = %s",
+            made.key.id,
+        )
+        rotation = services.auto_rotation.rotate_when_due(cast.acme.id, made.key.id)
+        secret = receiver.open(rotation.sealed_secret, rotation.id)
+        asked = Api(secret).post(PATH, body()).json()
+        with tenancy.within(cast.acme.id):
+            found = Approval.objects.whole().get(pk=asked["id"])
+        with pytest.raises(DecisionRefused):
+            gov.grant(found, cast.acme, cast.anna)
+        assert gov.grant(found, cast.acme, cast.alice).decision == "granted"
+
     def test_whoever_asks_through_another_key_of_theirs_does_not(self, cast, bound):
         mine = calls.program(cast.acme, cast.anna, ["approvals:request"])
         asked = mine.post(PATH, body(key=bound.key.id)).json()

@@ -71,6 +71,20 @@ class TestNeed:
         assert (found["valid"], found["code"]) == (False, "APPROVAL_REQUIRED")
         assert (found["approval"], found["scopes"]) == (None, [])
 
+    @pytest.mark.parametrize("scopes", [None, ["incidents:read"]])
+    def test_the_answer_lists_nothing_that_needs_one(self, api, bound, scopes):
+        """Or whoever goes by the list, as the SDK's second guard of a request does, asks for no approval."""
+        found = api.post(VERIFY, asked(bound, scopes=scopes)).json()
+        assert found["scopes"] == ["approvals:request", "incidents:read"]
+        answer = api.get("/authorize", X_Forwarded_Api_Key=bound.secret)
+        assert answer["X-Keystead-Scopes"] == "approvals:request incidents:read"
+
+    def test_the_answer_lists_what_was_approved(self, cast, api):
+        made = gov.bound_key(cast.acme, cast.alice, scopes=[*gov.SCOPES, "keys:write"])
+        approval = gov.granted(cast.acme, made.key, cast.anna)
+        found = api.post(VERIFY, asked(made, approval)).json()
+        assert found["scopes"] == ["approvals:request", "incidents:read", "incidents:write"]
+
     def test_scopes_that_the_key_lacks_come_first(self, api, bound):
         assert code(api, bound, scopes=["admin:projects"]) == "INSUFFICIENT_SCOPE"
 

@@ -231,6 +231,18 @@ class TestItself:
         as_superuser("UPDATE keys_apikey SET person_touched_at = %s WHERE id = %s", before, made.key.id)
         is_problem(Api(made.secret).post("/keys/rotate"), 403, "self_rotation_refused")
 
+    def test_not_by_a_child_that_a_key_made_for_itself_either(self, cast):
+        parent = calls.key(cast.acme, cast.alice, rotation_interval_days=30)
+        before = timezone.now() - timedelta(days=364)
+        as_superuser("UPDATE keys_apikey SET person_touched_at = %s WHERE id = %s", before, parent.key.id)
+        child = Api(parent.secret).post("/api-keys", calls.draft(rotation_interval_days=30)).json()
+        touched = key_builders.read(child["key"]["id"], cast.acme).person_touched_at
+        assert touched == before
+        rotated = Api(child["secret"]).post("/keys/rotate").json()
+        assert rotated["key"]["expires_at"] <= (before + timedelta(days=365)).isoformat().replace(
+            "+00:00", "Z"
+        )
+
     def test_another_one_needs_the_scope(self, cast, api, made):
         weak = calls.program(cast.acme, cast.alice, ["incidents:read"])
         for key_id in (made.key.id, "key_" + "a" * 20):
