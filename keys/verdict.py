@@ -269,7 +269,7 @@ def _permits(scope: str, record: Record, request: Request) -> bool:
 
 
 def _counting(record: Record, request: Request) -> tuple[str, ...]:
-    """Return the scopes that count in a valid call: of a bound key what needs no approval, and what was approved for it.
+    """Return the scopes that count in a valid call: of a bound key what needs no approval or was approved.
 
     Else whoever goes by the list in the answer, instead of asking, would let a bound key do what nobody approved.
     """

@@ -79,6 +79,16 @@ CREATE TRIGGER keys_hold_rotation AFTER UPDATE OF is_disabled, disabled_until ON
     WHEN (OLD.is_disabled AND NOT NEW.is_disabled OR OLD.disabled_until IS DISTINCT FROM NEW.disabled_until)
     EXECUTE FUNCTION keys_hold_rotation();
 
+-- So with the keys of an organization that was suspended, whether or not a worker ran meanwhile.
+CREATE FUNCTION keys_hold_rotations() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE public.keys_rotation SET held_at = clock_timestamp()
+        WHERE organization_id = NEW.id AND mode = 'staged' AND completed_at IS NULL AND cancelled_at IS NULL AND superseded_at IS NULL;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER keys_hold_rotations AFTER UPDATE OF suspended_at ON orgs_organization FOR EACH ROW
+    WHEN (OLD.suspended_at IS NOT NULL AND NEW.suspended_at IS NULL) EXECUTE FUNCTION keys_hold_rotations();
+
 -- A rotation runs for as long as its old secret is accepted, whoever ended that.
 CREATE FUNCTION keys_follow_acceptance() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -236,7 +246,7 @@ BEGIN
     RETURN rolled;
 END $$;
 
-REVOKE ALL ON FUNCTION keys_rotation_fixed(), keys_target_fixed(), keys_hold_rotation(), keys_begin_rotation(), keys_follow_acceptance(),
+REVOKE ALL ON FUNCTION keys_rotation_fixed(), keys_target_fixed(), keys_hold_rotation(), keys_hold_rotations(), keys_begin_rotation(), keys_follow_acceptance(),
     rotation_uses(text[], keys_call[]), rotation_add_up(keys_rotationuse[]), rotation_fold(xid8, xid8), rotation_begin(text)
     FROM PUBLIC, keystead_app;
 REVOKE ALL ON FUNCTION keys_is_given_back(text, integer, timestamptz) FROM PUBLIC;

@@ -354,6 +354,18 @@ class TestAdvancing:
         rotations.advance_rotations(0)
         assert turn.told() == []
 
+    @pytest.mark.usefixtures("cast")
+    def test_nor_one_that_was_suspended_while_no_worker_ran(self):
+        cast = builders.cast()
+        turn = Turn(cast)
+        turn.move("eu", "us")
+        assert turn.use(1, "us") == "VALID"
+        org_services.suspend_organization(cast.acme, actor=builders.OPERATOR)
+        turn.pass_time(QUIET)
+        org_services.resume_organization(cast.acme, actor=builders.OPERATOR)
+        assert turn.advance() == 0
+        assert turn.use(1, "us") == "VALID"
+
     def test_overdue_once(self, turn):
         turn.move("eu")
         turn.pass_time(8 * 86_400)
