@@ -12,9 +12,10 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 
 from audit.admin_pages import AnyModelForm, ReadOnlyAdmin, RecordedAdmin, RecordedForm
-from keys import limit_words, services
+from keys import services
 from keys.errors import Invalid, KeysError
 from keys.models import ApiKey, KeySecret, Scope, Tier
+from keys.pages import limit_words
 from keys.scopes import validate
 from keys.secret import Kind
 from keys.services.tiers import check_tier

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from keys.models import ApiKey, Grain, Rotation, RotationTarget, SecretUse
+from keys.pages.words import lasting
 from keys.rotation import MAX_TARGETS, Seen, TargetState, Watch
 from keys.usage.questions import Window, floor
 from keys.usage.rows import bounds, counted, rows
-from keys.words import lasting
 
 MINUTE: Final = timedelta(minutes=1)
 HOUR: Final = timedelta(hours=1)

@@ -9,10 +9,11 @@ from typing import Final
 from django.db.models import Q
 from django.http import Http404
 
-from keys import history, progress
-from keys.history import Turn
+from keys import progress
 from keys.models import Rotation
 from keys.models.rotation import RotationQuerySet
+from keys.pages import history
+from keys.pages.history import Turn
 from keys.progress import Progress
 
 ID: Final = re.compile(r"rot_[a-z2-7]{20}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import connections
 
-from keys import networks
+from keys.leaks import networks
 from keys.models import ApiKey
 from keys.usage import rolling
 from orgs.models import Organization

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from audit import tenancy
 from audit.actors import Actor
 from audit.requests import Request
-from keys import partner_keys, possession, scanning, services
+from keys import services
 from keys.api import docs, running
 from keys.api.answers import Answer
 from keys.api.auth import MAX_USER_AGENT
@@ -20,6 +20,7 @@ from keys.api.problems import Problem, not_found
 from keys.api.requests import MAX_TEXT, Strict
 from keys.errors import NotSigned
 from keys.gate import credentials
+from keys.leaks import partner_keys, possession, scanning
 from orgs import limits
 
 router = Router(tags=["Leaks"])

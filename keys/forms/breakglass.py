@@ -14,7 +14,7 @@ from keys.forms.fields import TagsField
 from keys.forms.listing import is_secret_like
 from keys.listing import Filters
 from keys.models.key import Status
-from keys.words import KIND_NAMES
+from keys.pages.words import KIND_NAMES
 from orgs.models import Environment, Project
 
 MAX_QUERY: Final = 4_000

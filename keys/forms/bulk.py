@@ -9,8 +9,8 @@ from django import forms
 from keys.errors import Invalid
 from keys.forms.fields import OwnerMixin
 from keys.models.key import RevocationReason
+from keys.pages.words import listed
 from keys.policy import check_note, check_tags, check_team
-from keys.words import listed
 
 # So many names are typed one by one; of more, their number.
 MOST_TYPED: Final = 5

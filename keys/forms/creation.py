@@ -8,8 +8,6 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
-from keys import blast, effective, offers
-from keys.blast import Summary
 from keys.callers import Caller
 from keys.errors import Invalid
 from keys.forms.fields import (
@@ -24,14 +22,16 @@ from keys.forms.fields import (
     TagsField,
     TokenMixin,
 )
-from keys.limit_words import INHERIT, OWN
 from keys.models import ApiKey, Scope
-from keys.offers import Group, Place
+from keys.pages import blast, effective, offers
+from keys.pages.blast import Summary
+from keys.pages.limit_words import INHERIT, OWN
+from keys.pages.offers import Group, Place
+from keys.pages.words import KIND_NAMES
 from keys.policy import suggest_name
 from keys.policy.fields import MAX_NAME
 from keys.secret import Kind
 from keys.services import Draft
-from keys.words import KIND_NAMES
 from orgs import access as orgs_access
 from orgs.members import Member
 from orgs.models import Environment, Project

@@ -5,7 +5,6 @@ from typing import Any
 
 from django import forms
 
-from keys import offers
 from keys.callers import Caller
 from keys.forms.fields import (
     MEMBER,
@@ -21,7 +20,8 @@ from keys.forms.fields import (
     TagsField,
 )
 from keys.models import ApiKey, OwnerType, Scope
-from keys.offers import KEEP, Group, Place
+from keys.pages import offers
+from keys.pages.offers import KEEP, Group, Place
 from keys.policy import ABSENT
 from keys.secret import Kind
 from keys.services import Changes

@@ -8,9 +8,9 @@ from django import forms
 
 from keys.callers import Caller
 from keys.errors import Invalid
-from keys.limit_words import INHERIT, NAMED, OWN, choices
-from keys.offers import CUSTOM, DEFAULT, KEEP, NEVER, PRESET_DAYS
 from keys.once import new_token
+from keys.pages.limit_words import INHERIT, NAMED, OWN, choices
+from keys.pages.offers import CUSTOM, DEFAULT, KEEP, NEVER, PRESET_DAYS
 from keys.policy import ABSENT, Given, Requested, TierLimit, TierName, check_name
 from keys.services import Owner
 from orgs.members import Member

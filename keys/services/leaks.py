@@ -13,9 +13,9 @@ from audit.actors import Actor
 from audit.acts import Act
 from audit.ledger import Recorder
 from keys import clock, rotation
+from keys.leaks.possession import Held
 from keys.models import ApiKey, IncidentKind, KeySecret, Leak, LeakAction, LeakOutcome, LeakSource, Rotation
 from keys.models.key import RevocationReason
-from keys.possession import Held
 from keys.services.common import facts, policy_of
 from keys.services.ending import finish, locked_key, undo
 from keys.services.incidents import open_incident
@@ -59,7 +59,7 @@ def report_leak(
     nothing more. The same secret at the same address again changes and records nothing.
 
     Args:
-        held: what the secret opens (`keys.possession.find`); the transaction sees its organization.
+        held: what the secret opens (`keys.leaks.possession.find`); the transaction sees its organization.
         actor: the product's own part that was told.
         source: who told.
         url: where it was found; anything at all, and nothing of it is trusted.

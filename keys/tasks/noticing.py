@@ -7,7 +7,8 @@ from procrastinate.contrib.django import app
 
 from audit import tenancy
 from audit.actors import Actor
-from keys import clock, networks, services
+from keys import clock, services
+from keys.leaks import networks
 from keys.models import ApiKey
 from keys.tasks.visiting import visit
 

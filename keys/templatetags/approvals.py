@@ -2,8 +2,8 @@
 
 from django import template
 
-from keys import approval_pages
 from keys.governance import ApprovalState
+from keys.pages import approvals as approval_pages
 from orgs.members import Member
 
 register = template.Library()

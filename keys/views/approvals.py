@@ -13,11 +13,13 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from audit import access as log
-from keys import access, approval_pages, catalogue, clock, governance, history, services, trail
+from keys import access, catalogue, clock, governance, services
 from keys.errors import Conflict, DecisionRefused, KeysError
 from keys.forms.approvals import ApprovalFilter, ApprovalForm, DecisionForm, TrailForm
 from keys.governance import ApprovalState, Parity
 from keys.models import Approval, ApprovalUse
+from keys.pages import approvals as approval_pages
+from keys.pages import history, trail
 from keys.services.executions import trace
 from keys.views import common
 from orgs.answers import see_other

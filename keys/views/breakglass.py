@@ -12,12 +12,13 @@ from django_ratelimit.exceptions import Ratelimited
 
 from audit import tenancy
 from audit.errors import LedgerUnavailable
-from keys import access, breakglass, catalogue, clock, figures, listing, rows, services, usage
+from keys import access, breakglass, catalogue, clock, listing, services, usage
 from keys.breakglass import Counting
 from keys.callers import Caller
 from keys.errors import Invalid, KeysError, Unavailable
 from keys.forms.breakglass import ActForm, FilterForm, holds_secret, query_of
 from keys.listing import Filters
+from keys.pages import figures, rows
 from keys.views import common
 from keys.views.listing import LEFT_OUT
 from orgs import access as orgs_access

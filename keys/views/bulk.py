@@ -12,7 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpResponseBase
 from django.views.decorators.http import require_POST
 
-from keys import access, clock, figures, history, offers, rows, services, usage
+from keys import access, clock, services, usage
 from keys.callers import Caller
 from keys.errors import StateForbids
 from keys.forms.bulk import FOR_A_WHILE, DisableForm, EnableForm, OwnerForm, RevokeForm, TagForm
@@ -20,6 +20,7 @@ from keys.forms.listing import Listing
 from keys.listing import ID
 from keys.models import ApiKey
 from keys.models.key import Status
+from keys.pages import figures, history, offers, rows
 from keys.services import Changes, Outcome
 from keys.views.common import answer, caller
 from orgs.answers import see_other

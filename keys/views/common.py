@@ -9,11 +9,12 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 
-from keys import access, blast, callers, snippets
+from keys import access, callers
 from keys.callers import Caller
 from keys.errors import ExceedsGrant, Forbidden, Invalid, KeyCapReached, KeysError, NameTaken
 from keys.models import ApiKey
-from keys.words import KIND_NAMES
+from keys.pages import blast, snippets
+from keys.pages.words import KIND_NAMES
 from orgs.requests import MemberRequest
 from orgs.step_up import has_stepped_up
 

@@ -7,17 +7,18 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from keys import access, clock, plan_page, services
+from keys import access, clock, services
 from keys.callers import Caller
 from keys.errors import KeysError
 from keys.forms.creation import CreationForm, like, typed
 from keys.listing import ID
 from keys.models import ApiKey
 from keys.once import AlreadyDone, once
+from keys.pages import plan as plan_page
+from keys.pages.words import KIND_CARDS
 from keys.scopes import BREAK_GLASS
 from keys.services import Created
 from keys.views import common
-from keys.words import KIND_CARDS
 from orgs.models import Project
 from orgs.requests import MemberRequest
 

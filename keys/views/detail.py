@@ -9,10 +9,11 @@ from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from audit import access as log
-from keys import access, blast, clock, history, limit_words, rows, services
+from keys import access, clock, services
 from keys.errors import Conflict, Forbidden, KeysError, NameTaken
 from keys.forms.detail import DetailsForm, EditForm, LimitsForm, RotationForm, ScopesForm
 from keys.models import ApiKey
+from keys.pages import blast, history, limit_words, rows
 from keys.views import common
 from orgs.answers import see_other
 from orgs.requests import MemberRequest

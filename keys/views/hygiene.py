@@ -3,7 +3,8 @@
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
-from keys import clock, hygiene
+from keys import clock
+from keys.pages import hygiene
 from keys.views import common
 from orgs.requests import MemberRequest
 

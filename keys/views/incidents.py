@@ -10,8 +10,9 @@ from typing import IO, Any, Final, cast
 from django.http import FileResponse, Http404, HttpResponse, HttpResponseBase
 from django.views.decorators.http import require_GET, require_safe
 
-from keys import access, clock, history, incidents, rows, services
+from keys import access, clock, services
 from keys.models import Incident
+from keys.pages import history, incidents, rows
 from keys.views import common
 from orgs.requests import MemberRequest
 from orgs.step_up import step_up_required

@@ -13,13 +13,14 @@ from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
-from keys import access, catalogue, clock, filterbar, listing, offers, rows, services, usage
+from keys import access, catalogue, clock, listing, services, usage
 from keys.errors import Invalid, Malformed
-from keys.filterbar import Bar, Choices
 from keys.forms.listing import ANY, NOT_ENDED, Listing, is_secret_like, search_text
 from keys.listing import Filters
 from keys.models import ApiKey, ApiKeyQuerySet
-from keys.rows import Evidence
+from keys.pages import filterbar, offers, rows
+from keys.pages.filterbar import Bar, Choices
+from keys.pages.rows import Evidence
 from keys.services import exporting
 from keys.views.bulk import ACTS
 from orgs import access as orgs_access

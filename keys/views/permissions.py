@@ -6,9 +6,10 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.views.decorators.http import require_POST, require_safe
 
-from keys import access, clock, effective, least, services
+from keys import access, clock, least, services
 from keys.errors import Invalid, KeysError, StateForbids
 from keys.forms.permissions import WINDOWS, DropForm
+from keys.pages import effective
 from keys.views import common
 from keys.views.detail import header, refused
 from orgs.answers import see_other

@@ -6,9 +6,10 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from keys import access, history, services
+from keys import access, services
 from keys.errors import Conflict, KeysError
 from keys.forms.recipients import RecipientForm
+from keys.pages import history
 from keys.views import common
 from orgs.answers import see_other
 from orgs.requests import MemberRequest

@@ -7,10 +7,11 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from keys import access, clock, figures, history, services, usage
+from keys import access, clock, services, usage
 from keys.errors import Conflict, KeysError
 from keys.forms.revocation import TEST_MINUTES, DisableForm, RevokeForm
 from keys.models.key import Status
+from keys.pages import figures, history
 from keys.views import common
 from keys.views.detail import refused
 from orgs.answers import see_other

@@ -8,13 +8,14 @@ from typing import Any
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from keys import access, clock, history, offers, progress, services
+from keys import access, clock, progress, services
 from keys.callers import Caller
 from keys.errors import Conflict, KeysError, RotationRunning
 from keys.forms.rotation import MODE_CARDS, RotateForm
 from keys.models import ApiKey
 from keys.models.key import Status
 from keys.once import AlreadyDone, new_token, once
+from keys.pages import history, offers
 from keys.rotation import NO_END, Mode
 from keys.services import Rotated
 from keys.services.common import policy_of

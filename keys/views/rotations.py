@@ -8,10 +8,11 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from keys import access, clock, history, progress, services, turning, words
+from keys import access, clock, progress, services, turning
 from keys.errors import Conflict
 from keys.forms.rotation import EndForm
 from keys.models import Rotation
+from keys.pages import history, words
 from keys.rotation import State
 from keys.views import common
 from orgs.answers import see_other

@@ -5,9 +5,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from keys import access, clock, plan_page, services, usage_of_scopes
+from keys import access, clock, services
 from keys.errors import KeysError
 from keys.forms.policies import PolicyForm
+from keys.pages import plan as plan_page
+from keys.pages import usage_of_scopes
 from keys.services.common import policy_of
 from keys.services.recipients import newest_recipient
 from keys.views import common

@@ -12,16 +12,17 @@ from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from keys import access, clock, export, figures, meters, rows, usage
+from keys import access, clock, export, usage
 from keys.errors import TakesTooLong
-from keys.figures import Name, Stats
 from keys.forms.usage import DEFAULT_RANGE, FILTERS, GROUPS, RANGES, View
 from keys.models import ApiKey, Call
+from keys.pages import figures, meters, rows
+from keys.pages.figures import Name, Stats
+from keys.pages.usagebar import NOT_GIVEN, Bar, Range, ranges
+from keys.pages.words import KIND_NAMES
 from keys.usage import MAX_POINTS, OTHER, GroupBy, Question, Report, Share
-from keys.usagebar import NOT_GIVEN, Bar, Range, ranges
 from keys.views import common
 from keys.views.detail import header
-from keys.words import KIND_NAMES
 from orgs import access as orgs_access
 from orgs.answers import see_other
 from orgs.members import Member

@@ -10,7 +10,8 @@ from django.core.cache import cache
 from django.db import connection
 
 from audit import tenancy
-from keys import callers, scanning
+from keys import callers
+from keys.leaks import scanning
 from keys.models import Incident, KeyPolicy, Leak
 from keys.services import disable_key
 from tests import builders, key_builders, leak_builders, vectors
@@ -352,7 +353,7 @@ class TestFetching:
             return answer.encode()
 
         settings.SECRET_SCANNING_KEYS = self.URL
-        monkeypatch.setattr("keys.partner_keys._fetched", fetched)
+        monkeypatch.setattr("keys.leaks.partner_keys._fetched", fetched)
         return asked
 
     def test_are_fetched_once_and_shared(self, monkeypatch, settings):

@@ -19,9 +19,9 @@ from audit.models import Delivery, Endpoint, Entry
 from audit.webhooks import expansion
 from keys import callers, secret
 from keys import services as key_services
+from keys.leaks.possession import Held
 from keys.listing import Filters
 from keys.models import ApiKey, Rotation, Scope, Tier
-from keys.possession import Held
 from keys.services import Changes
 from orgs import ids
 from orgs import services as org_services

@@ -8,9 +8,9 @@ from django.http import QueryDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys import figures, meters
 from keys.forms.usage import GROUPS, LONGEST, RANGES, View, grain_of
 from keys.models import Grain
+from keys.pages import figures, meters
 from keys.usage import MAX_BUCKETS
 from keys.verdict import Code
 

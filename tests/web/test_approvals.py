@@ -94,7 +94,7 @@ class TestList:
             )
 
     def test_pages(self, alice, bound, monkeypatch):
-        monkeypatch.setattr("keys.approval_pages.PAGE_SIZE", 2)
+        monkeypatch.setattr("keys.pages.approvals.PAGE_SIZE", 2)
         made = [gov.request(bound.key).id for _ in range(5)]
         seen, path = [], f"/approvals?key={bound.key.id}&status=requested"
         while path:

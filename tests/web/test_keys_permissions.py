@@ -7,7 +7,7 @@ import pytest
 from audit import tenancy
 from audit.actors import Actor
 from keys import callers, services
-from keys.possession import Held
+from keys.leaks.possession import Held
 from tests import builders, key_builders
 from tests.api.calls import as_superuser
 from tests.key_builders import entries, read

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from keys import scanning
+from keys.leaks import scanning
 
 PATH: Final = "/v1/secret-scanning/github"
 PLACE: Final = "https://github.com/octocat/hello-world/blob/main/.env#L1"

@@ -9,9 +9,11 @@ from django.urls import reverse
 
 from audit import access as log
 from audit.describe import Line
-from keys import access, approval_pages, history
+from keys import access
 from keys.governance import Parity
 from keys.models import Approval, Call, Execution
+from keys.pages import approvals as approval_pages
+from keys.pages import history
 from keys.verdict import Code
 from orgs.members import Member
 

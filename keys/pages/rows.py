@@ -7,15 +7,16 @@ from typing import Final
 
 from django.conf import settings
 
-from keys import catalogue, charts, health, secret
-from keys.charts import Spark
+from keys import catalogue, health, secret
 from keys.health import Badge, Mark
 from keys.models import ApiKey, Rotation
 from keys.models.key import RevocationReason, Status
+from keys.pages import charts
+from keys.pages.charts import Spark
+from keys.pages.words import KIND_NAMES
 from keys.scopes import Risks, allows
 from keys.secret import Kind, Mode
 from keys.usage import Health
-from keys.words import KIND_NAMES
 from orgs.members import Member
 from orgs.roles import Permission, Risk
 

@@ -12,9 +12,10 @@ from django.conf import settings
 
 from audit import tenancy
 from audit.actors import Actor
-from keys import possession, secret, services
+from keys import secret, services
 from keys.errors import Invalid
-from keys.possession import Held
+from keys.leaks import possession
+from keys.leaks.possession import Held
 
 MAX_FOUND: Final = 1_000
 MAX_TYPE: Final = 256

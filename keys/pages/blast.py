@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from keys import limit_words
-from keys.effective import Narrowing, Row, of_key, rows
 from keys.models import ApiKey, OwnerType
 from keys.models.key import Status
+from keys.pages import limit_words
+from keys.pages.effective import Narrowing, Row, of_key, rows
+from keys.pages.words import listed, resource_of, spoken
 from keys.scopes import BREAK_GLASS, holds, is_wildcard
 from keys.secret import Kind
-from keys.words import listed, resource_of, spoken
 from orgs.models import Environment, Project
 from orgs.roles import Risk
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from keys.forms.listing import ANY, EXPIRIES, HEALTH, IDLENESS, STATUSES, Listing
-from keys.words import KIND_NAMES
+from keys.pages.words import KIND_NAMES
 from orgs.models import Environment, Project, User
 
 LABELS: Final = {

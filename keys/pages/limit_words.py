@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from keys.callers import Caller
-from keys.meters import spoken_window
 from keys.models import ApiKey, Tier
+from keys.pages.meters import spoken_window
 from keys.policy import Given, Source, TierLimit, effective_limit, limit_is_within
 from keys.services.common import terms_of
 from orgs.terms import RateLimit

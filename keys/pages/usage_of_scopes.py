@@ -8,8 +8,8 @@ from django.db.models import Count
 
 from keys.models import ApiKeyQuerySet, Scope
 from keys.models.key import KeyTerm
-from keys.offers import OWN_API
-from keys.words import KIND_NAMES, resource_of, spoken
+from keys.pages.offers import OWN_API
+from keys.pages.words import KIND_NAMES, resource_of, spoken
 
 PREFIX = "scope:"
 

@@ -10,12 +10,12 @@ from keys.callers import Caller
 from keys.catalogue import Catalogue
 from keys.errors import ExceedsGrant, Invalid
 from keys.models import ApiKey, Scope
+from keys.pages.words import days, resource_of, spoken
 from keys.policy import Bounds, ExpiryRule, check_scopes, refuse_excess
 from keys.scopes import BREAK_GLASS, Preset, covers, is_wildcard, preset
 from keys.secret import Kind, Mode
 from keys.services.common import policy_of, rule_for
 from keys.services.recipients import newest_recipient
-from keys.words import days, resource_of, spoken
 from orgs.members import Member
 from orgs.models import Membership, Project, User
 from orgs.roles import Role

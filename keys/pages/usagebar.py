@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from keys import figures
-from keys.filterbar import MOST_SEGMENTS, Chip, Menu, Option
 from keys.forms.usage import GROUPS, RANGE_WORDS, RANGES, View
+from keys.pages import figures
+from keys.pages.filterbar import MOST_SEGMENTS, Chip, Menu, Option
 from keys.verdict import Code
 from orgs.models import Environment, Project
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from django.db.models import Count
 
-from keys import limit_words, meters
-from keys.meters import Meter
 from keys.models import ApiKey, Tier
+from keys.pages import limit_words, meters
+from keys.pages.meters import Meter
 from keys.services.common import terms_of
 from orgs.members import Member
 from orgs.models import Organization, Plan

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from keys import charts
-from keys.charts import Columns, Piece
 from keys.forms.usage import HOUR, View
+from keys.pages import charts
+from keys.pages.charts import Columns, Piece
 from keys.usage import OTHER, GroupBy, Report, Seen, Share, Totals, Traffic
 from keys.usage.questions import WIDTHS
 from keys.verdict import Code

@@ -9,10 +9,11 @@ from typing import Any, Final
 from django.db.models import Q
 
 from audit import tenancy
-from keys import access, clock, governance, history
+from keys import access, clock, governance
 from keys.governance import ApprovalState, Bar, Parity, StepState
 from keys.models import Approval, Execution
 from keys.models.governance import ApprovalQuerySet
+from keys.pages import history
 from keys.services.approvals import bar_for
 from keys.services.executions import Trace
 from orgs.members import Member

@@ -1,0 +1,1 @@
+"""What pages show of keys, and what they let people choose from: prepared for views, in words and shapes."""
