@@ -150,9 +150,20 @@ def bind_key(key: ApiKey, *, actor: Caller) -> ApiKey:
 
 
 def disable_key(key: ApiKey, *, actor: Caller, until: datetime | None = None) -> ApiKey:
-    """Disable a key, without end or until a time at which it comes back by itself; entry `key.disabled`."""
-    changes = Changes(enabled=False) if until is None else Changes(disabled_until=until)
-    return change_key(key, changes, actor=actor)
+    """Disable a key, without end or until a time at which it comes back by itself; entry `key.disabled`.
+
+    One that is disabled for longer already stays so: disabling never lets a key come back sooner.
+
+    Raises:
+        StateForbids: it is disabled until then, or longer.
+    """
+    if until is None:
+        return change_key(key, Changes(enabled=False), actor=actor)
+    with ledger.recording(key.organization_id, actor):
+        held = _locked(key)
+        if held.is_disabled or (held.disabled_until is not None and held.disabled_until >= until):
+            raise StateForbids("It is disabled for longer already.")
+        return change_key(key, Changes(disabled_until=until), actor=actor)
 
 
 def enable_key(key: ApiKey, *, actor: Caller) -> ApiKey:

@@ -62,9 +62,9 @@ def _revoking(form: RevokeForm, actor: Caller) -> Change:
 def _disabling(form: DisableForm, actor: Caller) -> Change:
     for_a_while = form.cleaned_data["minutes"] == FOR_A_WHILE
     until = clock.now() + timedelta(minutes=int(FOR_A_WHILE)) if for_a_while else None
-    return _changing(
-        actor, lambda _: Changes(enabled=False) if until is None else Changes(disabled_until=until)
-    )
+    if until is not None:
+        return lambda key: services.disable_key(key, actor=actor, until=until)
+    return _changing(actor, lambda _: Changes(enabled=False))
 
 
 def _enabling(_: EnableForm, actor: Caller) -> Change:

@@ -161,6 +161,14 @@ class TestDoing:
             assert timedelta(minutes=14) < left <= timedelta(minutes=15)
             assert not now_(key, cast).is_disabled
 
+    def test_for_a_quarter_of_an_hour_never_lets_one_come_back_sooner(self, alice, cast, two):
+        until, actor = datetime.now(UTC) + timedelta(days=30), callers.of_member(cast.member(cast.alice))
+        with tenancy.within(cast.acme.id):
+            services.disable_key(two[0], actor=actor, until=until)
+        do(alice, "disable", two, minutes="15")
+        assert now_(two[0], cast).disabled_until == until
+        assert now_(two[1], cast).disabled_until < until
+
     @pytest.mark.parametrize("owner", ["me", "member", "team"])
     def test_sets_the_owner(self, alice, cast, two, owner):
         do(alice, "owner", two, owner=owner, owner_member=cast.bob.id, owner_team="  Core team ")

@@ -4,7 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from keys import clock
+from audit import tenancy
+from keys import clock, services
+from keys.callers import of_member
 from tests import builders, key_builders
 from tests.key_builders import entries
 
@@ -92,6 +94,18 @@ class TestDisable:
         assert timedelta(minutes=14) < left <= timedelta(minutes=15)
         assert key_builders.verify(created.secret, cast.acme) == "DISABLED"
         assert "It comes back by itself" in alice.get(f"/keys/{key.id}").content.decode()
+
+    @pytest.mark.parametrize("longer", [{"minutes": ""}, {"days": 30}])
+    def test_for_fifteen_minutes_never_lets_one_come_back_sooner(self, alice, cast, created, longer):
+        until = clock.now() + timedelta(days=30) if "days" in longer else None
+        with tenancy.within(cast.acme.id):
+            services.disable_key(created.key, actor=of_member(cast.member(cast.alice)), until=until)
+        before = entries(cast.acme)
+        response = alice.post(f"/keys/{created.key.id}/disable", {"minutes": "15"}, follow=True)
+        assert "disabled for longer already" in response.content.decode()
+        key = key_builders.read(created.key.id, cast.acme)
+        assert (key.is_disabled, key.disabled_until) == (until is None, until)
+        assert entries(cast.acme) == before
 
     @pytest.mark.parametrize("minutes", ["1", "-15", "525600000", "x"])
     def test_only_the_offered_times(self, alice, cast, created, minutes):
