@@ -291,14 +291,29 @@ def _started(told: Told) -> Words:
     )
 
 
+# Why a webhook was disabled, and what is to be done.
+_DISABLED: Final = {
+    "person": ("by {who}", "If it was not meant, enable it."),
+    "gone": (
+        "because it answered that it is gone for good",
+        "If it is not, give its new address and enable it; else remove it.",
+    ),
+    "failing": (
+        "because it did not take what was sent to it",
+        "See what it answered, repair it, and enable it.",
+    ),
+}
+
+
 def _webhook_disabled(told: Told) -> Words:
     subject = f"The webhook to {word(told.name or told.data.get('url') or told.target)} was disabled"
+    why, todo = _DISABLED.get(str(told.data.get("reason")), ("", "See why, and enable it."))
     return Words(
         subject=subject,
         paragraphs=[
-            f"{subject} on {day(told.at)}, because it did not take what was sent to it. Nothing is lost: what it"
-            " missed can be sent again.",
-            "See what it answered, repair it, and enable it.",
+            f"{f'{subject} on {day(told.at)}, {why.format(who=_who(told))}'.rstrip(', ')}."
+            " Nothing is lost: what it missed can be sent again.",
+            todo,
         ],
     )
 

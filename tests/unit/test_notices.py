@@ -192,3 +192,29 @@ class TestWords:
     @pytest.mark.parametrize("value", [None, 5, "", "yesterday", {}])
     def test_what_is_no_time_is_left_out(self, value):
         assert day(value) == ""
+
+
+class TestADisabledWebhook:
+    """The owners are told who or what did it: a person is no failure of the receiver."""
+
+    @staticmethod
+    def text(**data):
+        [letter] = letters(told(Act.WEBHOOK_DISABLED, name="https://h.example", who="Anna", data=data))
+        return letter.text
+
+    def test_by_a_person(self):
+        said = self.text(reason="person")
+        assert "by Anna. Nothing is lost" in said
+        assert "did not take" not in said
+
+    def test_because_it_is_gone(self):
+        assert "gone for good. Nothing is lost" in self.text(reason="gone")
+
+    def test_because_it_failed(self):
+        assert "because it did not take what was sent to it. Nothing is lost" in self.text(reason="failing")
+
+    def test_by_a_person_whose_name_is_a_pattern(self):
+        [letter] = letters(
+            told(Act.WEBHOOK_DISABLED, name="https://h.example/{0}", who="{told}", data={"reason": "person"})
+        )
+        assert "by {told}. Nothing" in letter.text
