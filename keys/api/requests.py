@@ -3,7 +3,7 @@
 Features of later issues take nothing but their neutral value.
 """
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
@@ -246,7 +246,9 @@ def _address(text: str) -> str:
         address = None
     if address is None:
         raise ValueError("An IPv4 or IPv6 address is needed.")
-    return str(address)
+    # What some sockets call an IPv4 caller: it is of that one's network, not of the one that all such share.
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
 
 
 Bytes128 = Annotated[str, Field(max_length=128, pattern=_NO_NUL), _at_most(128)]

@@ -270,3 +270,9 @@ class TestRequest:
 
     def test_the_verifiers_own_fault_is_no_verdict(self, cast, made):
         is_problem(Api("x").post("/keys/verify", {"secret": made.secret}), 401, "invalid_token")
+
+
+def test_an_ipv4_caller_behind_an_ipv6_socket_is_of_its_own_network(api, made):
+    """Kept as it is written, every such caller would be of the one network `::/56`, and none of them news."""
+    ask(api, made, ip="::ffff:203.0.113.9")
+    assert api.get(f"/api-keys/{made.key.id}").json()["last_used_ip"] == "203.0.113.9"
