@@ -64,14 +64,14 @@ class RedactionMiddleware:
 
     Somebody pastes a secret into a wrong field or address, and the page with the error would give it back: a second
     answer that holds it. The API's answers are no pages: its errors go over the same filter where they are written.
-    No path of ours holds a secret, so that one that does leads nowhere, and is not looked up either.
+    No path of ours holds a secret, nor a NUL, so that one that does leads nowhere, and is not looked up either.
     """
 
     def __init__(self, get_response: View) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        is_nowhere = redact(request.path) != request.path
+        is_nowhere = "\0" in request.path or redact(request.path) != request.path
         response = errors.not_found(request) if is_nowhere else self.get_response(request)
         if place := response.headers.get("Location"):
             response.headers["Location"] = redact(place).replace(ELLIPSIS, quote(ELLIPSIS))

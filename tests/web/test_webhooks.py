@@ -290,3 +290,19 @@ class TestDeliveries:
             )
             assert "after the beginning" in text(response)
         assert alice.get(f"/webhooks/{endpoint.id}/resend").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/webhooks/%00",
+        "/webhooks/a%00b/edit",
+        "/webhooks/a/deliveries/%00",
+        "/settings/members/%00",
+        "/settings/projects/%00/rename",
+        "/settings/environments/%00/rename",
+        "/join/%00",
+    ],
+)
+def test_a_nul_in_an_address_leads_nowhere(alice, path):
+    assert alice.get(path).status_code == 404
