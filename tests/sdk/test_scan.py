@@ -225,3 +225,18 @@ class TestBurning:
 def test_the_checksum_is_the_portals():
     made = draw()
     assert check(made[:-6].encode()).decode() == made[-6:] == portal_secrets.check(made[:-6])
+
+
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_a_file_that_is_named_after_its_secret_is_told_of_without_it(run, secret, tmp_path, how):
+    (tmp_path / f"{secret}.txt").write_text(secret)
+    done = run("scan", str(tmp_path), *how, KEYSTEAD_URL="", KEYSTEAD_KEY="")
+    assert done.returncode == 1
+    assert secret not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("size", ["inf", "nan", "-1", "0", "1e400", "x"])
+def test_a_size_that_is_none_is_refused(run, tmp_path, size):
+    done = run("scan", str(tmp_path), "--max-size", size, KEYSTEAD_URL="", KEYSTEAD_KEY="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr

@@ -14,12 +14,13 @@ from keystead.client import Keystead
 from keystead.commands.own import client_with
 from keystead.errors import ConfigurationError, KeysteadError
 from keystead.scanning import MAX_SIZE, Choice, Finding, Scanner, Skipped
-from keystead.secret import DEFAULT_BRAND, Secret
+from keystead.secret import DEFAULT_BRAND, Secret, redact
 from keystead.settings import NO_KEY
 from keystead.tables import plain
 
 NONE, FOUND, FAILED = range(3)
 _MEGABYTE = 1024 * 1024
+_MOST = 2**62
 
 
 def add_scan(command: argparse.ArgumentParser) -> None:
@@ -36,8 +37,8 @@ def add_scan(command: argparse.ArgumentParser) -> None:
     command.add_argument("--binary", action="store_true", help="look into binary files too")
     command.add_argument(
         "--max-size",
-        type=float,
-        default=MAX_SIZE / _MEGABYTE,
+        type=_bytes,
+        default=MAX_SIZE,
         metavar="MB",
         help=f"skip larger files; {MAX_SIZE // _MEGABYTE} unless given",
     )
@@ -45,6 +46,13 @@ def add_scan(command: argparse.ArgumentParser) -> None:
         "--burn", action="store_true", help="have the portal revoke what is found, at once and for good"
     )
     command.add_argument("--yes", action="store_true", help="don't ask before that")
+
+
+def _bytes(megabytes: str) -> int:
+    size = float(megabytes) * _MEGABYTE
+    if not 0 < size < _MOST:
+        raise ValueError
+    return int(size)
 
 
 def scan(options: argparse.Namespace) -> int:
@@ -63,7 +71,7 @@ def scan(options: argparse.Namespace) -> int:
 
 def _findings(options: argparse.Namespace, skipped: Skipped) -> Iterable[Finding]:
     scanner = Scanner(options.brand or (DEFAULT_BRAND,))
-    choice = Choice(int(options.max_size * _MEGABYTE), options.binary)
+    choice = Choice(options.max_size, options.binary)
     files = choice.staged(options.path, skipped) if options.staged else choice.read(options.path, skipped)
     for path, content in files:
         yield from scanner.findings(path, content)
@@ -71,9 +79,13 @@ def _findings(options: argparse.Namespace, skipped: Skipped) -> Iterable[Finding
 
 def _show(options: argparse.Namespace, found: Sequence[Finding], skipped: Skipped) -> None:
     if options.json:
-        rows = [{name: value for name, value in asdict(each).items() if name != "secret"} for each in found]
-        said = {"findings": rows, "skipped": asdict(skipped)}
-        sys.stdout.write(f"{json.dumps(said, indent=2)}\n")
+        # A file may be named after what is in it.
+        rows = [
+            {"path": redact(each.path), "line": each.line, "column": each.column, "hint": each.hint}
+            for each in found
+        ]
+        said = {**asdict(skipped), "errors": list(map(redact, skipped.errors))}
+        sys.stdout.write(f"{json.dumps({'findings': rows, 'skipped': said}, indent=2)}\n")
         return
     for each in found:
         sys.stdout.write(plain(f"{each.path}:{each.line}:{each.column}: {each.hint}") + "\n")
