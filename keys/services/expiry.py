@@ -51,18 +51,20 @@ def tell_of_expiry(organization_id: str, key_ids: Sequence[str]) -> int:
 def carry_notices_over(key: ApiKey, expires_at: datetime | None, now: datetime) -> None:
     """Keep what was told of a secret's end from being told again where its new end lies within the same threshold.
 
-    Where the end moves out of a threshold, its notice is due anew when the time comes: it is another end.
+    Where the end moves out of a threshold, its notice is due anew when the time comes: it is another end. So only what
+    was told of the present end (`key.expires_at`) counts, whichever secret had it: a rotation may leave it as it is.
     """
     if expires_at is None:
         return
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO keys_notice (key_id, version, act, days, about, organization_id, at, is_told)"
-            " SELECT DISTINCT key_id, version, act, days, %(end)s::timestamptz, organization_id,"
+            " SELECT DISTINCT key_id, %(version)s, act, days, %(end)s::timestamptz, organization_id,"
             " %(now)s::timestamptz, false"
-            " FROM keys_notice WHERE key_id = %(key)s AND version = %(version)s AND act = %(act)s"
+            " FROM keys_notice WHERE key_id = %(key)s AND about = %(before)s AND act = %(act)s"
             " AND %(end)s::timestamptz - make_interval(days => days) <= %(now)s ON CONFLICT DO NOTHING",
             {
+                "before": key.expires_at,
                 "end": expires_at,
                 "now": now,
                 "key": key.id,
@@ -89,12 +91,12 @@ def _looks(keys: Sequence[ApiKey], policy: KeyPolicy, now: datetime) -> Mapping[
 
 
 def _settled(keys: Sequence[ApiKey]) -> Mapping[str, Collection[int]]:
-    """Return the thresholds that are done with for each key's present secret and its present end."""
-    present = {key.id: (key.newest_version, key.expires_at) for key in keys}
+    """Return the thresholds that are done with for each key's present end, whichever of its secrets had it."""
+    present = {key.id: key.expires_at for key in keys}
     settled: dict[str, set[int]] = defaultdict(set)
     acts = (Act.KEY_EXPIRING, Act.KEY_EXPIRED)
     for notice in Notice.objects.filter(key_id__in=list(present), act__in=acts):
-        if present[notice.key_id] == (notice.version, notice.about):
+        if present[notice.key_id] == notice.about:
             settled[notice.key_id].add(notice.days)
     return settled
 

@@ -11,6 +11,7 @@ from audit import tenancy
 from keys import callers, clock, looking, services
 from keys.models import KeyDue, Notice
 from keys.models.notice import What
+from keys.rotation import Mode
 from keys.secret import Kind
 from keys.services import Changes, Owner
 from keys.services.common import policy_of
@@ -141,6 +142,26 @@ class TestRenewal:
         with later(days=5.5):
             work(where)
         assert [days for _, _, days in told(where)] == [5, 1]
+
+    def test_an_end_that_was_put_off_and_comes_nearer_again_is_told(self, where, cast):
+        key = make(where, cast, days=6)
+        work(where)
+        change(key, where, cast.alice, expires=clock.now() + timedelta(days=60))
+        work(where)
+        change(key, where, cast.alice, expires=clock.now() + timedelta(days=5))
+        work(where)
+        assert told(where) == [(EXPIRING, key.id, 6), (EXPIRING, key.id, 5)]
+
+    def test_a_rotation_that_leaves_the_end_repeats_nothing(self, where, cast):
+        key = make(where, cast, days=6)
+        work(where)
+        for _ in range(2):
+            key_builders.rotate(key_builders.read(key.id, where), where, cast.alice, mode=Mode.IMMEDIATE)
+            work(where)
+        assert told(where) == [(EXPIRING, key.id, 6)]
+        change(key, where, cast.alice, expires=clock.now() + timedelta(days=6.5))
+        work(where)
+        assert told(where) == [(EXPIRING, key.id, 6)]
 
     def test_an_end_that_comes_nearer_is_told(self, where, cast):
         key = make(where, cast, days=90)
