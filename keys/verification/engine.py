@@ -7,7 +7,7 @@ of use, counters, and a digest under a newer pepper. Source: spec KEYS §7, DESI
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import psycopg
@@ -80,6 +80,7 @@ class Engine:
         if meter is not None or not group.evidence.is_empty:
             await counting.write(channel, group.evidence, meter)
         self._noted.add(group.evidence.scopes)
+        self._noted.add_secrets(group.evidence.secrets)
         for organization_id, network, code in group.unknown:
             self._unknown.add(organization_id, network, code)
         return group.answers
@@ -94,11 +95,15 @@ class Engine:
 
 
 class Noted:
-    """Scopes of keys that this process has noted today. A hint that spares a write, and never more than that."""
+    """What this process has noted lately: hints that spare a write, and never more than that.
+
+    Scopes of keys, today; and when each secret was used.
+    """
 
     def __init__(self) -> None:
         self._day: date | None = None
         self._seen: set[tuple[str, str]] = set()
+        self._secrets: dict[tuple[str, int], datetime] = {}
 
     def has(self, use: tuple[str, str], day: date) -> bool:
         """Tell whether a scope of a key is noted for a day already."""
@@ -110,6 +115,25 @@ class Noted:
             if day != self._day or len(self._seen) >= MAX_NOTED:
                 self._day, self._seen = day, set()
             self._seen.add(use)
+
+    def is_due(self, known: Known) -> bool:
+        """Tell whether a caller's own use is to be noted: once a minute of its key, and of an old secret.
+
+        A rotation waits for the old one to be quiet, which the uses of the new one must not hide.
+        """
+        row, latest = known.row, known.row.now - OWN_USE_EVERY
+        if row.last_used_at is None or row.last_used_at <= latest:
+            return True
+        return (
+            row.version != row.newest_version
+            and self._secrets.get((row.key_id, row.version), latest) <= latest
+        )
+
+    def add_secrets(self, uses: Mapping[tuple[str, int], datetime]) -> None:
+        """Remember what was committed."""
+        if len(self._secrets) >= MAX_NOTED:
+            self._secrets.clear()
+        self._secrets.update(uses)
 
 
 class Group:
@@ -246,7 +270,7 @@ class Group:
     def _used(self) -> Iterator[str]:
         """Yield the keys whose use may be noted."""
         for call, own, presented in zip(self.calls, self.verifiers, self.presented, strict=True):
-            if own and own.known and own.verdict.is_valid and _is_own_use_due(own.known):
+            if own and own.known and own.verdict.is_valid and self.noted.is_due(own.known):
                 yield own.known.row.key_id
             if presented and presented.known and presented.verdict.is_valid and call.ask and call.ask.cost:
                 yield presented.known.row.key_id
@@ -315,7 +339,7 @@ class Group:
         """Leave the last use of a caller's own key, at most once a minute."""
         if verifier.known is None or call.own is None or not verifier.verdict.is_valid:
             return
-        if _is_own_use_due(verifier.known):
+        if self.noted.is_due(verifier.known):
             self.evidence.use(verifier.known, call.own.ip)
         self._renew(verifier.known, call.verifier)
 
@@ -374,11 +398,6 @@ def _named_approvals(calls: Sequence[Call], truth: Truth) -> list[str]:
         if call.ask and call.presented and not bound.isdisjoint(call.presented.digests)
     }
     return [id_ for id_ in named if records.APPROVAL_ID.fullmatch(id_)]
-
-
-def _is_own_use_due(known: Known) -> bool:
-    row = known.row
-    return row.last_used_at is None or row.last_used_at <= row.now - OWN_USE_EVERY
 
 
 def _of_key(bounds: Bounds) -> Bounds:

@@ -454,6 +454,27 @@ class TestEvidence:
         assert use(verifier)[0] > first
         assert recorded(verifier) == {}
 
+    def test_an_old_secrets_own_use_is_noted_beside_the_new_ones(self, cast, made, where):
+        """Or a rotation, which waits for the old one to be quiet, ends while a verifier still goes by it."""
+        verifier = key_builders.create(where, cast.alice, scopes=VERIFIES)
+        old = by(verifier, credential(made.secret))
+        new = by(key_builders.rotate(verifier.key, where, cast.alice), credential(made.secret))
+        found = "SELECT last_used_at FROM keys_secretuse WHERE key_id = %s ORDER BY version"
+        one_by_one(new, old, new, old)
+        times = [at for (at,) in rows(found, verifier.key.id)]
+        assert None not in times
+        one_by_one(new, old)
+        assert rows(found, verifier.key.id)[1] == (times[1],)
+
+        async def body(engines):
+            for ask in (old, old, new, old):
+                assert (await engines[0].ask(ask)).presented.verdict.is_valid
+                uses.append(await in_thread(rows, found, verifier.key.id))
+
+        uses = []
+        with_engines(1, body)
+        assert uses[0] == uses[-1]
+
 
 class TestOthers:
     def test_anothers_verifier_touches_nothing_of_a_key(self, cast, made, where):
