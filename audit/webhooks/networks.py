@@ -48,9 +48,12 @@ def refusal(address: Address, rules: Rules, is_own: Callable[[Address], bool]) -
         return refusal(inner, rules, is_own)
     if address.is_multicast or address.is_unspecified or address == _BROADCAST:
         return "an address of no single host"
-    if _is_in(address, rules.private):
-        return ""
-    return _reserved(address) or ("an address of this server" if is_own(address) else "")
+    opened = [network for network in rules.private if address in network]
+    if not opened and (reason := _reserved(address)):
+        return reason
+    # A range is of the operator's network, and this machine no receiver in it: its loopback, or itself named alone, is.
+    is_meant = any(network.is_loopback or network.num_addresses == 1 for network in opened)
+    return "an address of this server" if not is_meant and is_own(address) else ""
 
 
 def _reserved(address: Address) -> str:
@@ -59,7 +62,9 @@ def _reserved(address: Address) -> str:
     for network, what in _INDIRECT.items():
         if address in network:
             return what
-    return "" if address.is_global else "an address of a private or reserved network"
+    # Beyond what is given out (2000::/3) lie addresses that some network may translate to IPv4, as ::ffff:0:0:0/96.
+    is_given_out = address.is_global and not address.is_reserved
+    return "" if is_given_out else "an address of a private or reserved network"
 
 
 def _is_in(address: Address, networks: Sequence[Network]) -> bool:

@@ -342,6 +342,10 @@ REFUSED = {
     "fec0::1": "site-local",
     "ff02::1": "single host",
     "ff0e::1": "single host",
+    "::ffff:0:127.0.0.1": "reserved",
+    "::ffff:0:8.8.8.8": "reserved",
+    "64:ff9b:2::1": "reserved",
+    "4000::1": "reserved",
 }
 
 
@@ -370,6 +374,17 @@ class TestNetworks:
         assert self.refusal("::ffff:10.2.3.4", rules) == ""
         assert self.refusal("::1", rules, own={"::1"}) == ""
         assert self.refusal("192.168.1.1", rules)
+
+    def test_a_range_of_the_operators_opens_no_address_of_this_server(self):
+        own = {"10.2.3.4", "fd00::4"}
+        ranges = Rules(private=[ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")])
+        for text in ("10.2.3.4", "::ffff:10.2.3.4", "fd00::4"):
+            assert "this server" in self.refusal(text, ranges, own)
+        named = Rules(private=[*ranges.private, ipaddress.ip_network("10.2.3.4")])
+        assert self.refusal("10.2.3.4", named, own) == ""
+        assert "this server" in self.refusal("fd00::4", named, own)
+        loopback = Rules(private=[ipaddress.ip_network("127.0.0.0/8")])
+        assert self.refusal("127.0.0.9", loopback, own={"127.0.0.9"}) == ""
 
     def test_what_the_operator_refuses_stands_above(self):
         both = [ipaddress.ip_network("10.0.0.0/8")]
