@@ -49,6 +49,13 @@ def test_and_in_base64_at_any_alignment(before, after):
     assert [hit.secret for hit in SCANNER.hits(b"data: " + text)] == [made]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n" + b" " * 8])
+@pytest.mark.parametrize("length", range(48))
+def test_and_in_base64_that_is_broken_into_lines(secret, length, end):
+    text = base64.encodebytes(b"x" * length + secret.encode()).replace(b"\n", end)
+    assert [hit.secret for hit in SCANNER.hits(text)] == [secret]
+
+
 @pytest.mark.parametrize(
     "written",
     [

@@ -28,6 +28,7 @@ _UNDERSCORE: Final = rb"(?:\\?_|%5[Ff]|\\u005[Ff])"
 _ANY_UNDERSCORE: Final = re.compile(_UNDERSCORE)
 _AFTER_BRAND: Final = len("_cp_live_") + 49
 _PROBE: Final = 8_192
+_BROKEN: Final = 3
 _WIDE: Final = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -97,7 +98,9 @@ class _Base64:
         for match in self._pattern.finditer(content):
             begin = match.start() - self._skipped
             length = -(-(self._before + self._size) // 3) * 4
-            found = _decoded(content[max(0, begin) : begin + length])[self._before :][: self._size]
+            # Programs break base64 into lines, and configuration files indent these.
+            text = content[max(0, begin) : begin + _BROKEN * length].translate(None, b"\r\n\t ")[:length]
+            found = _decoded(text)[self._before :][: self._size]
             if begin >= 0 and has_checksum(found):
                 yield Hit(match.start(), Secret(found.decode()))
 
