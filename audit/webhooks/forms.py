@@ -46,7 +46,7 @@ class WebhookForm(forms.Form):
         widget=forms.URLInput(
             attrs=TYPED | {"placeholder": "https://hooks.example.com/keystead", "class": "mono"}
         ),
-        help_text="https, with a certificate that fits. It answers 2xx within 15 seconds.",
+        help_text="https, with a valid certificate. It answers 2xx within 15 seconds.",
     )
     description = forms.CharField(
         required=False, max_length=MOST_DESCRIPTION, help_text="Whose it is, or what it does with the events."
@@ -76,13 +76,16 @@ class WebhookForm(forms.Form):
         """The other boxes, by subject."""
         return [
             Group(
-                label=subject.capitalize() if subject != "sso" else "SSO",
+                label=label[0].upper() + label[1:],
                 choices=[
-                    self._choice(subject + patterns.ANY, f"All of {subject}, and what is added later"),
+                    self._choice(
+                        subject + patterns.ANY, f"Every {label} event, and those that are added later"
+                    ),
                     *(self._choice(act, describe.happened(act)) for act in acts),
                 ],
             )
             for subject, acts in patterns.GROUPS.items()
+            for label in ("SSO" if subject == "sso" else subject,)
         ]
 
     def _choice(self, name: str, words: str) -> Choice:

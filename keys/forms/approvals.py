@@ -23,7 +23,7 @@ MAX_TEXT: Final = 20_000
 
 
 class StepsField(forms.CharField):
-    """One step a line: its name, then the digest of what it does."""
+    """One step per line: its name, then the digest of what it does."""
 
     def clean(self, value: Any) -> list[Step]:
         steps = []
@@ -41,7 +41,7 @@ class ApprovalForm(forms.Form):
     key = forms.ChoiceField(label="Key", help_text="A service key that is bound to approvals.")
     scope = forms.ChoiceField(label="Scope", help_text="What it will be allowed to do.")
     resource = forms.CharField(
-        label="Resource", required=False, max_length=128, help_text="On what, such as db-7."
+        label="Resource", required=False, max_length=128, help_text="What it acts on, such as db-7."
     )
     parameters = forms.CharField(
         label="Parameters",
@@ -54,14 +54,14 @@ class ApprovalForm(forms.Form):
         label="Digest of the parameters",
         required=False,
         max_length=64,
-        help_text="SHA-256 of their canonical JSON (RFC 8785). Instead of the parameters, where they are not for us.",
+        help_text="SHA-256 of their canonical JSON (RFC 8785), if they themselves are not to be stored here.",
     )
     steps = StepsField(
         label="Plan",
         required=False,
         max_length=MAX_TEXT,
         widget=forms.Textarea({"rows": 4, "spellcheck": "false"}),
-        help_text="One step a line: its name, a space, the SHA-256 of what it does. What was done is compared with it.",
+        help_text="One step per line: name, space, SHA-256 of what it does. What was done is compared with it.",
     )
     reason = forms.CharField(
         label="Reason",

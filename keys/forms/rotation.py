@@ -101,7 +101,7 @@ class RotateForm(TokenMixin, DependentForm):
     )
     targets = TargetsField(
         label="Targets",
-        help_text="One region a line, as your verifiers name it in their calls. Each must move.",
+        help_text="One region per line, as your verifiers name it in their calls. Each must move.",
     )
     quiet = forms.IntegerField(
         label="Quiet time, in minutes",
@@ -109,7 +109,7 @@ class RotateForm(TokenMixin, DependentForm):
         min_value=1,
         max_value=MAX_QUIET_SECONDS // MINUTE,
         initial=10,
-        help_text="For so long nobody may use the old secret before it is retired.",
+        help_text="How long nobody may have used the old secret before it is retired.",
     )
     deadline = forms.ChoiceField(
         label="Deadline",

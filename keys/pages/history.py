@@ -17,6 +17,9 @@ PARTS = {
     "sys_worker": "the worker",
 }
 WORKING = frozenset({"newest", "accepted"})
+# In percent of a time line, as wide as a phone shows it.
+ROOM_FOR_VERSION = 8
+ROOM_FOR_WORDS = 33
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,9 +162,10 @@ def timeline(
 
     until = "all have moved" if deadline is not None and end >= left + whole else f"{end:%-d %b %H:%M} UTC"
     words = "refused at once" if end <= start else "accepted" if is_cancelled else f"accepted until {until}"
-    old_label = f"v{old}" if end <= start else f"v{old} · {words.removeprefix('accepted ')}"
+    old_words = "" if end <= start else words.removeprefix("accepted ")
     old_width, new_end = (100.0, place(end)) if is_cancelled else (place(end), 100.0)
-    new_label = f"v{new} · cancelled" if is_cancelled else f"v{new} · accepted"
+    new_width = new_end - place(start)
+    new_words = "cancelled" if is_cancelled else "accepted"
     return {
         "label": f"Version {old}: {words}. Version {new}: accepted from {start:%-d %b %H:%M} UTC.",
         "ticks": [
@@ -169,8 +173,13 @@ def timeline(
             for part in range(4)
         ],
         "spans": [
-            {"start": 0, "width": old_width, "kind": "old", "label": old_label},
-            {"start": place(start), "width": new_end - place(start), "kind": "new", "label": new_label},
+            {"start": 0, "width": old_width, "kind": "old", "label": _span_label(old, old_words, old_width)},
+            {
+                "start": place(start),
+                "width": new_width,
+                "kind": "new",
+                "label": _span_label(new, new_words, new_width),
+            },
         ],
         "now": None if now is None else place(now),
         "deadline": None if deadline is None else place(deadline),
@@ -182,9 +191,18 @@ def _extent(
 ) -> tuple[datetime, timedelta]:
     """Return where a time line begins and how long it is: to the deadline, if there is one, else to the end."""
     shown = end if deadline is None else max(deadline, now or deadline)
-    length = max(shown - start, timedelta(hours=1))
+    # What has ended within minutes is drawn in minutes, not at the edge of an hour yet to come.
+    least = timedelta(minutes=5) if now is None and end > start else timedelta(hours=1)
+    length = max(shown - start, least)
     before = length * (0.25 if end <= start else 0)
     return start - before, before + length * 1.25
+
+
+def _span_label(version: int, words: str, width: float) -> str:
+    """Return what fits on a span so many percent wide, on a phone too."""
+    if width < ROOM_FOR_VERSION:
+        return ""
+    return f"v{version} · {words}" if words and width >= ROOM_FOR_WORDS else f"v{version}"
 
 
 def _tick(at: datetime, whole: timedelta) -> str:

@@ -246,7 +246,7 @@ def test_webhooks(page: Page, room: Showroom) -> None:
     wrong += visit(page, *(f"/webhooks/{hook}/{part}" for part in ("edit", "rotate", "resend", "remove")))
     page.goto("/webhooks/new")
     page.get_by_label("URL").fill("https://10.0.0.1/")
-    page.get_by_role("button", name="Make webhook").click()
+    page.get_by_role("button", name="Create webhook").click()
     wrong += look(page)
     assert not wrong, "\n".join(wrong)
 
