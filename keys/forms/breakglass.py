@@ -61,7 +61,7 @@ class FilterForm(forms.Form):
             }
         ),
     )
-    created_before = MomentField("Made before, UTC")
+    created_before = MomentField("Created before, UTC")
     unused_since = MomentField("Not used since, UTC")
     expires_before = MomentField("Expires before, UTC")
     status = forms.ChoiceField(label="Status", choices=[_ANY, *_STATUSES], required=False)

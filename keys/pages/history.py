@@ -30,6 +30,12 @@ class Version:
     last_used_at: datetime | None
     state: str
 
+    @property
+    def accepted_until(self) -> datetime | None:
+        """Until when a newer one leaves it accepted; None where no time ends it."""
+        at = self.secret.accepted_until
+        return None if at is None or at >= rotation.NO_END else at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:

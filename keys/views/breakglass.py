@@ -126,8 +126,9 @@ def _done(request: MemberRequest, broken: services.Broken) -> HttpResponse:
     if broken.incident is None:
         messages.warning(request, "No key matched any more: nothing was revoked.")
         return see_other("keys:break_glass")
-    words = "1 key is revoked" if broken.count == 1 else f"{broken.count:,} keys are revoked"
-    messages.success(request, f"{words}. No secret of them is accepted any more, anywhere.")
+    is_one = broken.count == 1
+    words = "1 key is revoked: none of its" if is_one else f"{broken.count:,} keys are revoked: none of their"
+    messages.success(request, f"{words} secrets is accepted any more, anywhere.")
     return see_other("keys:incident", broken.incident.id)
 
 

@@ -11,14 +11,21 @@ from django.http import FileResponse, Http404, HttpResponse, HttpResponseBase
 from django.views.decorators.http import require_GET, require_safe
 
 from keys import access, clock, services
+from keys.forms.breakglass import FilterForm
 from keys.models import Incident
 from keys.pages import history, incidents, rows
 from keys.views import common
+from orgs.models import Project
 from orgs.requests import MemberRequest
 from orgs.step_up import step_up_required
 from orgs.templatetags.ui import iso
 
 _PAGE: Final = re.compile(r"[1-9][0-9]{0,5}")
+FILTER_LABELS: Final = {
+    **{name: str(field.label) for name, field in FilterForm.base_fields.items()},
+    "tag": "Tags",
+    "organization": "Whole organization",
+}
 SPOOLED_BYTES: Final = 1024 * 1024
 COLUMNS: Final = (
     "id",
@@ -144,8 +151,15 @@ def _number(request: MemberRequest) -> int:
 
 
 def _told(incident: Incident) -> list[tuple[str, Any]]:
-    """Return the filter in words."""
+    """Return the filter in words, as the break-glass page has them."""
+    told = incident.filter
+    people = history.names_of([told["owner"]]) if "owner" in told else {}
+    projects = {one.id: one.label_path for one in Project.objects.filter(pk=told.get("project", ""))}
+    names = {**people, **projects}
     return [
-        (name.replace("_", " "), ", ".join(value) if isinstance(value, list) else value)
-        for name, value in incident.filter.items()
+        (
+            FILTER_LABELS.get(name, name.replace("_", " ").capitalize()),
+            ", ".join(value) if isinstance(value, list) else names.get(value, value),
+        )
+        for name, value in told.items()
     ]
