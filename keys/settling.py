@@ -36,12 +36,13 @@ def tell_leaving(organization_id: str, user_id: str) -> str:
         case LeaverAction.HAND_OVER:
             return f"{subject} {verb} handed to {policy.leaver_team}."
         case LeaverAction.ROTATE:
-            return _tell_rotating(f"{subject} {verb} handed to {policy.leaver_team}", count, policy)
+            handed = f"{subject} {verb} handed to {policy.leaver_team}"
+            return _tell_rotating(handed, count, policy, user_id)
 
 
-def _tell_rotating(handed: str, count: int, policy: KeyPolicy) -> str:
+def _tell_rotating(handed: str, count: int, policy: KeyPolicy, leaver: str) -> str:
     after = f"{policy.leaver_grace_seconds // 3_600:,} hours"
-    recipient = newest_recipient(policy.organization_id)
+    recipient = newest_recipient(policy.organization_id, but_of=leaver)
     gets, ends = ("gets", "ends") if count == 1 else ("get", "end")
     if recipient is None:
         return (

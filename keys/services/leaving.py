@@ -33,8 +33,9 @@ def settle_keys_of_leaver(organization_id: str, user_id: str, *, actor: Actor) -
     Writes each key that has not ended, and an entry for each. Subscribed to `orgs.ports.on_member_leaving`.
 
     To rotate, each is handed to the policy's team in the same transaction, or it would work no more: a member without
-    a role has an empty ceiling. A key that can't be rotated unattended, because nobody could receive its secret or
-    another rotation runs, ends after the grace instead, and its notices tell of that.
+    a role has an empty ceiling. Nothing is sealed to a recipient that the leaver registered. A key that can't be
+    rotated unattended, because nobody could receive its secret or another rotation runs, ends after the grace instead,
+    and its notices tell of that.
 
     Returns:
         What the removal's entry says of it: `keys_action` and `keys_count`; to rotate, `keys_ending` of them.
@@ -55,7 +56,7 @@ def settle_keys_of_leaver(organization_id: str, user_id: str, *, actor: Actor) -
             entry(act, target=key.id, data=facts(key, **data))
         told: dict[str, Any] = {"keys_action": action.value, "keys_count": len(keys)}
         if action is LeaverAction.ROTATE:
-            told["keys_ending"] = _rotate(keys, policy, actor, now)
+            told["keys_ending"] = _rotate(keys, user_id, policy, actor, now)
     return told
 
 
@@ -74,9 +75,9 @@ def _columns(action: LeaverAction, team: str, actor: Actor, now: datetime) -> di
             return {"owner_type": OwnerType.TEAM, "owner_user": None, "owner_team": team}
 
 
-def _rotate(keys: Sequence[ApiKey], policy: KeyPolicy, actor: Actor, now: datetime) -> int:
+def _rotate(keys: Sequence[ApiKey], leaver: str, policy: KeyPolicy, actor: Actor, now: datetime) -> int:
     """Give each key a new secret, sealed; those that can't have one end. Return how many end."""
-    recipient = newest_recipient(policy.organization_id, is_locked=True) if keys else None
+    recipient = newest_recipient(policy.organization_id, is_locked=True, but_of=leaver) if keys else None
     left = [key for key in keys if recipient is None or not _rotated(key, recipient, policy, actor, now)]
     _end(left, policy, now)
     return len(left)

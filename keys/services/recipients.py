@@ -72,12 +72,13 @@ def remove_recipient(recipient: Recipient, *, actor: Member) -> bool:
     return bool(removed)
 
 
-def newest_recipient(organization_id: str, *, is_locked: bool = False) -> Recipient | None:
+def newest_recipient(organization_id: str, *, is_locked: bool = False, but_of: str = "") -> Recipient | None:
     """Return whom new secrets are sealed to; None where nobody is registered.
 
-    `is_locked`: hold its row, so that nothing is sealed to a recipient while it is being removed.
+    `is_locked`: hold its row, so that nothing is sealed to a recipient while it is being removed. `but_of`: of those
+    that this person registered none; whoever leaves may hold the private key.
     """
-    current = Recipient.objects.of(organization_id).current()
+    current = Recipient.objects.of(organization_id).current().exclude(created_by=but_of)
     if is_locked:
         current = current.select_for_update(no_key=True)
     return current.order_by("-created_at", "-id").first()

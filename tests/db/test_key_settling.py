@@ -12,6 +12,7 @@ from keys.scopes import parse_query
 from keys.services import Owner
 from orgs import errors, ports, services
 from orgs.models import Membership
+from orgs.roles import Role
 from tests import builders, key_builders
 
 
@@ -109,6 +110,29 @@ class TestRotating:
         assert rotation.grace_ends_at - rotation.started_at == timedelta(hours=48)
         text = receiver.open(bytes(rotation.sealed_secret), rotation.id)
         assert key_builders.verify(text, cast.acme, query=parse_query("incidents:write")) == "VALID"
+
+    def test_nothing_is_sealed_to_a_recipient_of_whoever_leaves(self, cast):
+        """They hold its private key, and perhaps a webhook that still hears of the rotation."""
+        heir = builders.person("Heir")
+        builders.join(heir, cast.acme, Role.ADMIN)
+        created = key_builders.create(cast.acme, cast.alice, owner=Owner(member=heir))
+        first = key_builders.recipient(cast.acme, cast.alice, "vault").recipient
+        key_builders.recipient(cast.acme, heir, "laptop")
+        assert "sealed to vault;" in told(cast, heir)[0]
+        leave(cast, heir)
+        with tenancy.within(cast.acme.id):
+            assert Rotation.objects.get(key=created.key).sealed_to == first.id
+
+    def test_and_with_no_other_the_key_ends(self, cast):
+        heir = builders.person("Heir")
+        builders.join(heir, cast.acme, Role.ADMIN)
+        created = key_builders.create(cast.acme, cast.alice, owner=Owner(member=heir))
+        key_builders.recipient(cast.acme, heir, "laptop")
+        assert "No recipient key is registered" in told(cast, heir)[0]
+        leave(cast, heir)
+        with tenancy.within(cast.acme.id):
+            assert not Rotation.objects.filter(key=created.key).exists()
+        assert key_builders.read(created.key.id, cast.acme).expires_at <= clock.now() + timedelta(hours=48)
 
     def test_without_one_it_ends_after_the_grace_and_a_notice_tells(self, cast):
         created = key_builders.create(cast.acme, cast.alice, owner=Owner(member=cast.bob))
