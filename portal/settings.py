@@ -221,5 +221,7 @@ LOGGING = {
         "django.server": {"handlers": [], "propagate": True},
         # Each tick of the clock would be four lines.
         "procrastinate": {"level": "WARNING"},
+        # Each request with its address.
+        "httpx": {"level": "WARNING"},
     },
 }
