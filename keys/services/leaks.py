@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from audit import ledger, redaction
 from audit.actors import Actor
@@ -123,7 +123,10 @@ def clean_url(url: str) -> str:
         place = ""
     if "@" in place:
         text = text.replace(place, place.rpartition("@")[2], 1)
-    return redaction.redact(text)[:MAX_URL].replace("…", "...")
+    # Percent-encoded it is the same secret: whoever reads the address decodes it.
+    if redaction.holds_secret(unquote(text)):
+        text = quote(redaction.redact(unquote(text)).replace("…", "..."), safe=_PLAIN, errors="replace")
+    return text[:MAX_URL]
 
 
 def _accepted(key: ApiKey, now: datetime) -> frozenset[int]:

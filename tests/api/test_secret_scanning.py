@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from urllib.parse import unquote
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -234,6 +235,15 @@ class TestUrls:
         assert other.secret not in text
         with tenancy.within(acme.id):
             assert other.secret[20:] not in Leak.objects.get(key_id=made.key.id).url
+
+    def test_so_is_one_that_is_percent_encoded(self, partner, cast, acme):
+        made = key_builders.create(acme, cast.alice)
+        hidden = made.secret.replace("_", "%5f").replace("a", "%61")
+        labels(partner.send([found(made.secret, f"https://example.com/a%20b?key={hidden}")]))
+        with tenancy.within(acme.id):
+            kept = Leak.objects.get(key_id=made.key.id).url
+        assert made.secret[20:] not in unquote(kept)
+        assert kept.startswith("https://example.com/a%20b?key=ks_")
 
     def test_a_long_one_is_cut(self, partner, cast, acme):
         made = key_builders.create(acme, cast.alice)
