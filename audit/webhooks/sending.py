@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Final, override
+from typing import Any, Final, override
 
 import certifi
 import httpcore
@@ -30,6 +30,10 @@ TIMEOUT_SECONDS: Final = 15.0
 CONNECT_SECONDS: Final = 6.0
 MOST_ANSWER_BYTES: Final = 64 * 1024
 MOST_SHOWN_BYTES: Final = 1024
+# Of what arrives at all, and in how many pieces: reading an answer cut into single bytes, or interim answers without
+# end, keeps this process from everybody else's deliveries.
+MOST_ARRIVING_BYTES: Final = 256 * 1024
+MOST_PIECES: Final = 512
 MOST_ADDRESSES: Final = 4
 USER_AGENT: Final = "Keystead-Webhooks/1"
 logger = logging.getLogger(__name__)
@@ -166,7 +170,7 @@ class Pinned(httpcore.AsyncNetworkBackend):
                     raise
             else:
                 self.opened.append(stream)
-                return stream
+                return Bounded(stream)
         raise httpcore.ConnectError
 
     async def close(self) -> None:
@@ -176,12 +180,46 @@ class Pinned(httpcore.AsyncNetworkBackend):
                 await stream.aclose()
 
 
+class Bounded(httpcore.AsyncNetworkStream):
+    """A connection over which only so much arrives: what goes on then has broken off."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self.stream = stream
+        self.left = MOST_ARRIVING_BYTES
+
+    @override
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self.left <= 0:
+            raise httpcore.ReadError
+        found = await self.stream.read(min(max_bytes, self.left), timeout)
+        self.left -= len(found)
+        return found
+
+    @override
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self.stream.write(buffer, timeout)
+
+    @override
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+    @override
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return Bounded(await self.stream.start_tls(ssl_context, server_hostname, timeout))
+
+    @override
+    def get_extra_info(self, info: str) -> Any:
+        return self.stream.get_extra_info(info)
+
+
 async def _start_of(response: httpcore.Response) -> bytes:
     """Read the answer up to 64 KiB, as it came and never unpacked, and let the rest go."""
-    read = b""
+    read, pieces = b"", 0
     async for chunk in response.aiter_stream():
-        read += chunk
-        if len(read) >= MOST_ANSWER_BYTES:
+        read, pieces = read + chunk, pieces + 1
+        if len(read) >= MOST_ANSWER_BYTES or pieces == MOST_PIECES:
             break
     return read[:MOST_SHOWN_BYTES]
 

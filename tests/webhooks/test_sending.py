@@ -157,6 +157,27 @@ class TestHuge:
         assert (found.outcome, found.status, found.text) == ("delivered", 200, "x" * 1024)
         assert sum(sent) < 20_000_000
 
+    def test_an_answer_in_single_bytes_is_cut_sooner(self, attempt):
+        """Reading it all would take seconds of the one loop that makes everybody's attempts."""
+        sent = []
+
+        def crumbs(handler):
+            start(handler, b"Transfer-Encoding: chunked\r\n")
+            sent.extend(handler.wfile.write(b"1\r\nx\r\n" * 1000) for _ in range(4000))
+
+        found = attempt(crumbs)
+        assert (found.outcome, found.status, found.text) == ("delivered", 200, "x" * 512)
+        assert sum(sent) < 20_000_000
+
+    def test_so_are_interim_answers(self, attempt):
+        def flood(handler):
+            for _ in range(100_000):
+                handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+
+        found = attempt(flood)
+        assert (found.outcome, found.status) == ("broken_off", None)
+        assert found.duration_ms < 10_000
+
     def test_a_packed_answer_is_not_unpacked(self, attempt):
         bomb = gzip.compress(b"0" * 50_000_000)
         found = attempt((200, {"Content-Encoding": "gzip"}, bomb))
