@@ -209,7 +209,8 @@ CREATE TRIGGER keys_begin_rotation AFTER INSERT ON keys_rotation REFERENCING NEW
 CREATE TRIGGER keys_begin_rotation AFTER INSERT ON keys_rotationtarget REFERENCING NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION keys_begin_rotation();
 
--- When the calls were last rolled up: what came since then is what a page still has to read itself.
+-- When the mark last moved: what came since then is what a page still has to read itself. It stays while an old transaction
+-- holds the mark back.
 ALTER TABLE keys_usagemark ADD COLUMN rolled_at timestamptz NOT NULL DEFAULT '-infinity';
 
 -- As before, and the evidence of rotations with it: each call is added to it once.
@@ -242,7 +243,7 @@ BEGIN
         PERFORM public.rotation_fold(lowest, horizon);
     END IF;
     UPDATE public.keys_usagemark SET rolled_until = greatest(rolled_until, horizon), rolled_at = now()
-        WHERE rolled_until < horizon OR beyond IS NULL;
+        WHERE rolled_until < horizon;
     RETURN rolled;
 END $$;
 

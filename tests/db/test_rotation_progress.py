@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
+import psycopg
 import pytest
 from django.db import connection
 from django.utils import timezone
@@ -19,7 +20,7 @@ from keys.scopes import parse_query
 from keys.tasks import rotations
 from keys.usage import rolling
 from orgs import services as org_services
-from tests import builders, key_builders, usage_builders
+from tests import builders, cluster, key_builders, usage_builders
 from tests.api.calls import as_superuser, at_once, rows
 
 QUIET = 600
@@ -103,6 +104,19 @@ def fold(request):
 
 
 class TestWhatCounts:
+    def test_a_call_that_a_long_transaction_keeps_from_being_folded(self, turn):
+        rolling.roll_up()
+        with psycopg.connect(cluster.cluster().url(dbname=cluster.database())) as blocker:
+            blocker.execute("SELECT pg_current_xact_id()")
+            rolling.roll_up()
+            turn.use(1, "eu")
+            as_superuser("UPDATE keys_usagemark SET rolled_at = rolled_at - interval '6 minutes'")
+            as_superuser(
+                "UPDATE keys_call SET at = at - interval '5 minutes' WHERE key_id = %s", turn.made.key.id
+            )
+            rolling.roll_up()
+            assert turn.read().targets[0].old_calls == 1
+
     def test_a_call_in_a_target(self, turn, fold):
         turn.use(1, "eu")
         turn.use(2, "eu", ip="203.0.113.9")
