@@ -885,7 +885,8 @@ class TestOutage:
             return took, {type(each) for each in done}
 
         took, kinds = with_engines(1, body)
-        assert took < 0.2
+        # At once: before any that waits is given up.
+        assert took < 0.8
         assert kinds == {Unavailable}
 
     def test_a_locked_table(self, made, where):
