@@ -225,6 +225,11 @@ class Watch:
         return bool(targets) and moved and self.is_quiet(old_at, now)
 
 
+def known_end(accepted_until: datetime | None) -> datetime | None:
+    """Return until when an old secret is accepted, as people and programs are told; None where nothing ends it yet."""
+    return None if accepted_until is None or accepted_until >= NO_END else accepted_until
+
+
 def is_accepted(secret: Secret, newest_version: int, now: datetime) -> bool:
     """Tell whether the secret is accepted, as far as it alone decides: neither expired nor retired."""
     return not is_expired(secret.expires_at, now) and not is_retired(

@@ -19,6 +19,7 @@ from keys.api.keys import find
 from keys.api.paging import PageQuery, by_column, check_names
 from keys.callers import Caller, Presented
 from keys.models import KeySecret, Scope
+from keys.rotation import known_end
 from keys.secret import Kind
 from orgs.models import Environment, Organization, Project
 from orgs.roles import Risk
@@ -134,7 +135,7 @@ def me(request: ApiRequest) -> HttpResponse:
             retiring=presented.version != key.newest_version,
             secret_created_at=secret.created_at,
             expires_at=secret.expires_at,
-            accepted_until=secret.accepted_until,
+            accepted_until=known_end(secret.accepted_until),
             rotation_interval_days=stored.rotation_interval_days,
             allowed_ips=key.allowed_ips,
             rate_limit=present.limits([stored])[key.id],

@@ -158,7 +158,7 @@ def _secret(one: ApiKey, each: KeySecret, uses: Uses) -> SecretOut:
         hint=_hint(one, each.hint),
         created_at=each.created_at,
         expires_at=each.expires_at,
-        accepted_until=each.accepted_until,
+        accepted_until=rotation.known_end(each.accepted_until),
         last_used_at=uses.get((one.id, each.version)),
     )
 

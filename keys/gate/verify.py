@@ -14,6 +14,7 @@ from keys.api.times import as_text
 from keys.gate import credentials, standing
 from keys.gate.messages import JSON, Incoming, Outgoing, refuse_parameters, validated
 from keys.governance import Approval
+from keys.rotation import known_end
 from keys.scopes import Query, all_of, parse_query
 from keys.verification import Ask, Call, Judged, Own, credential, recent
 from keys.verification.engine import Engine
@@ -126,6 +127,7 @@ def _approval(approval: Approval) -> dict[str, Any]:
 
 
 def _key(row: Row) -> dict[str, Any]:
+    accepted_until = known_end(row.accepted_until)
     return {
         "id": row.key_id,
         "name": row.name,
@@ -136,7 +138,7 @@ def _key(row: Row) -> dict[str, Any]:
         "tags": _tags(row.tags),
         "secret_version": row.version,
         "retiring": row.version != row.newest_version,
-        "accepted_until": row.accepted_until and as_text(row.accepted_until),
+        "accepted_until": accepted_until and as_text(accepted_until),
     }
 
 

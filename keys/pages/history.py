@@ -33,8 +33,7 @@ class Version:
     @property
     def accepted_until(self) -> datetime | None:
         """Until when a newer one leaves it accepted; None where no time ends it."""
-        at = self.secret.accepted_until
-        return None if at is None or at >= rotation.NO_END else at
+        return rotation.known_end(self.secret.accepted_until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from django.views.decorators.http import require_GET, require_safe
 
 from keys import access, clock, services
 from keys.forms.breakglass import FilterForm
-from keys.models import Incident
-from keys.pages import history, incidents, rows
+from keys.models import Incident, LeakSource
+from keys.pages import history, incidents, rows, words
 from keys.views import common
 from orgs.models import Project
 from orgs.requests import MemberRequest
@@ -55,7 +55,10 @@ def incident_list(request: MemberRequest) -> HttpResponse:
     names = history.names_of({one.opened_by for one in shown})
     context = {
         "place": "breakglass",
-        "rows": [(one, counts.get(one.id, 0), names.get(one.opened_by, one.opened_by)) for one in shown],
+        "rows": [
+            (one, counts.get(one.id, 0), names.get(one.opened_by, words.of_system(one.opened_by)))
+            for one in shown
+        ],
         "previous": f"?page={number - 1}" if number > 1 else "",
         "next": f"?page={number + 1}" if more else "",
         "now": clock.now(),
@@ -74,8 +77,9 @@ def incident_page(request: MemberRequest, incident_id: str) -> HttpResponse:
     context = {
         "place": "breakglass",
         "incident": incident,
+        "source": dict(LeakSource.choices).get(incident.source, incident.source),
         "page": page,
-        "by": history.names_of([incident.opened_by]).get(incident.opened_by, incident.opened_by),
+        "by": _opener(incident),
         "refused": sum(every.values()),
         "narrowed": _told(incident),
         "previous": f"?page={number - 1}" if number > 1 else "",
@@ -83,6 +87,11 @@ def incident_page(request: MemberRequest, incident_id: str) -> HttpResponse:
         "now": now,
     }
     return common.part_or_page(request, "keys/incident.html", "keys", context)
+
+
+def _opener(incident: Incident) -> str:
+    names = history.names_of([incident.opened_by])
+    return names.get(incident.opened_by, words.of_system(incident.opened_by))
 
 
 @require_GET

@@ -464,3 +464,11 @@ class TestHistory:
             assert now < made.new_expires_at <= now + 365 * DAY
             if interval is None:
                 assert made.new_expires_at <= NOW + timedelta(days=lifetime_days)
+
+
+class TestKnownEnd:
+    def test_no_end_is_told_as_none(self):
+        """A client must not take the year 9999 for a date."""
+        assert rotation.known_end(rotation.NO_END) is None
+        assert rotation.known_end(None) is None
+        assert rotation.known_end(NOW) == NOW
