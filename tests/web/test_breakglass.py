@@ -420,8 +420,8 @@ class TestIncidents:
         """Whatever opened it: it says where the key was found."""
         incident = _leak(cast)
         shown = text(alice.get(f"/incidents/{incident.id}"))
-        for word in ("Leak", "GitHub.s secret scanning", "https://example.com/gist"):
-            assert re.search(word, shown)
+        for word in ("Leak", "secret scanning", "https://example.com/gist"):
+            assert word in shown
 
 
 def _leak(cast) -> Incident:
