@@ -242,7 +242,9 @@ BEGIN
         rolled := public.usage_add_up(lowest, horizon);
         PERFORM public.rotation_fold(lowest, horizon);
     END IF;
-    UPDATE public.keys_usagemark SET rolled_until = greatest(rolled_until, horizon), rolled_at = now()
+    -- What lies behind the horizon may be older than now, where an old transaction held it back.
+    UPDATE public.keys_usagemark SET rolled_until = greatest(rolled_until, horizon), rolled_at = least(now(),
+            (SELECT min(at) FROM (SELECT at FROM public.keys_call WHERE xid >= horizon ORDER BY xid LIMIT 100) left_over))
         WHERE rolled_until < horizon;
     RETURN rolled;
 END $$;

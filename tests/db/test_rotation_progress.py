@@ -54,7 +54,7 @@ class Turn:
 
     def pass_time(self, seconds):
         """Let everything about it have happened so much earlier."""
-        rolling.roll_up()
+        usage_builders.rolled_up()
         for table, columns, which in (
             ("rotation", ("started_at", "held_at", "deadline"), "id"),
             ("rotationseen", ("old_last_used_at", "new_last_used_at"), "rotation_id"),
@@ -80,7 +80,7 @@ class Turn:
         return {target.name: target.state for target in self.read().targets}
 
     def advance(self):
-        rolling.roll_up()
+        usage_builders.rolled_up()
         with tenancy.within(self.cast.acme.id):
             return services.advance_rotation(self.id, actor=WORKER)
 
@@ -99,13 +99,13 @@ def turn(cast):
 @pytest.fixture(params=["folded", "fresh"])
 def fold(request):
     """Read evidence that is folded, and evidence that is not yet: pages know no difference."""
-    rolling.roll_up()
-    return rolling.roll_up if request.param == "folded" else lambda: None
+    usage_builders.rolled_up()
+    return usage_builders.rolled_up if request.param == "folded" else lambda: None
 
 
 class TestWhatCounts:
     def test_a_call_that_a_long_transaction_keeps_from_being_folded(self, turn):
-        rolling.roll_up()
+        usage_builders.rolled_up()
         with psycopg.connect(cluster.cluster().url(dbname=cluster.database())) as blocker:
             blocker.execute("SELECT pg_current_xact_id()")
             rolling.roll_up()
@@ -160,7 +160,7 @@ class TestWhatCounts:
     def test_nothing_twice(self, turn):
         turn.use(1, "eu")
         for _ in range(3):
-            rolling.roll_up()
+            usage_builders.rolled_up()
             assert turn.read().targets[0].old_calls == 1
 
     def test_an_hour_of_them(self, turn):
@@ -168,7 +168,7 @@ class TestWhatCounts:
         for minutes, calls in ((5, 3), (59, 4), (70, 100)):
             at = usage_builders.ago(minutes=minutes)
             usage_builders.call(key, region="eu", at=at, calls=calls)
-        rolling.roll_up()
+        usage_builders.rolled_up()
         found = turn.read(has_sources=True)
         assert found.targets[0].old_calls == 7
         assert found.sources[0].calls == 7
@@ -178,7 +178,7 @@ class TestWhatCounts:
         usage_builders.call(made.key, region="eu", at=usage_builders.ago(minutes=3), calls=5)
         usage_builders.call(made.key, region="eu", at=usage_builders.ago(days=3), calls=7)
         usage_builders.call(made.key, region="us", at=usage_builders.ago(days=3), code="DISABLED")
-        rolling.roll_up()
+        usage_builders.rolled_up()
         rotated = key_builders.rotate(made.key, cast.acme, cast.alice, mode=Mode.STAGED, targets=["eu", "us"])
         with tenancy.within(cast.acme.id):
             eu, us = progress.of(rotated.rotation, timezone.now()).targets
@@ -222,9 +222,9 @@ class TestWhatCounts:
             [{"region": "eu", "ip": f"198.51.{n // 250}.{n % 250}", "at": at} for n in range(450)],
         )
         for _ in range(2):
-            rolling.roll_up()
+            usage_builders.rolled_up()
             usage_builders.calls(turn.made.key, [{"region": "us", "ip": "192.0.2.77", "at": at}])
-        rolling.roll_up()
+        usage_builders.rolled_up()
         kept = rows("SELECT count(*) FROM keys_rotationuse WHERE rotation_id = %s AND NOT is_other", turn.id)
         assert kept == [(200,)]
         found = turn.read(has_sources=True)
@@ -244,14 +244,14 @@ class TestWhatCounts:
     def test_retention_takes_no_evidence(self, turn):
         turn.use(1, "eu")
         turn.move("eu")
-        rolling.roll_up()
+        usage_builders.rolled_up()
         before = turn.read().targets[0].seen
         as_superuser("DELETE FROM keys_call WHERE key_id = %s", turn.made.key.id)
         assert turn.read().targets[0].seen == before
 
     def test_another_tenant_reads_none_of_it(self, turn):
         turn.use(1, "eu")
-        rolling.roll_up()
+        usage_builders.rolled_up()
         with tenancy.within(turn.cast.elsewhere.id):
             for table in ("keys_rotationseen", "keys_rotationuse", "keys_rotationtarget"):
                 with connection.cursor() as cursor:
@@ -260,12 +260,12 @@ class TestWhatCounts:
 
     def test_what_is_older_than_an_hour_goes(self, turn):
         turn.use(1, "eu")
-        rolling.roll_up()
+        usage_builders.rolled_up()
         as_superuser(
             "UPDATE keys_rotationuse SET minute = minute - interval '2 hours' WHERE rotation_id = %s", turn.id
         )
         turn.use(1, "eu")
-        rolling.roll_up()
+        usage_builders.rolled_up()
         assert rows("SELECT count(*) FROM keys_rotationuse WHERE rotation_id = %s", turn.id) == [(1,)]
 
 
@@ -449,7 +449,7 @@ class TestTheJob:
         for turn in turns:
             turn.move("eu", "us")
             turn.pass_time(QUIET)
-        rolling.roll_up()
+        usage_builders.rolled_up()
         at_once(6, lambda _: rotations.advance_rotations(0))
         expected = ["rotation.target_moved", "rotation.target_moved", "rotation.completed"]
         assert [turn.told() for turn in turns] == [expected] * 3
@@ -477,7 +477,7 @@ class TestTheJob:
         """SIGKILL after the targets and the end are written, before the commit."""
         turn.move("eu", "us")
         turn.pass_time(QUIET)
-        rolling.roll_up()
+        usage_builders.rolled_up()
         child = subprocess.run(
             [sys.executable, "-c", KILLED, turn.cast.acme.id, turn.id],
             check=False,
@@ -497,7 +497,7 @@ class TestTheJob:
         waiting, moved = Turn(cast), Turn(cast)
         moved.move("eu")
         moved.pass_time(QUIET)
-        rolling.roll_up()
+        usage_builders.rolled_up()
         found = rotations.due()
         assert moved.id in found
         assert waiting.id not in found

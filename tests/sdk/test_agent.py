@@ -96,7 +96,8 @@ def agent(server, file, schedule=None, wait=None, **way):
     return Agent(lambda: Place(file), Way(**way), schedule or Schedule(), connect, wait or (lambda _: True))
 
 
-OLD_AGE = Schedule(every_days=1e-6)
+# Less than a key needs to be asked for.
+OLD_AGE = Schedule(every_days=1e-9)
 
 
 class TestAgent:

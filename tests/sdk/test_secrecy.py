@@ -91,7 +91,11 @@ def test_no_repr_tells(faulty):
 
 
 def test_no_log_tells(faulty, caplog):
-    with caplog.at_level(logging.DEBUG), Keystead(faulty.url, KEY) as client:
+    with (
+        caplog.at_level(logging.DEBUG),
+        caplog.at_level(logging.DEBUG, logger="httpx"),
+        Keystead(faulty.url, KEY) as client,
+    ):
         client.api_keys.validate(RAW)
         faulty.answers(Planned(500))
         with pytest.raises(keystead.ServerError):
