@@ -69,7 +69,7 @@ def test_a_menu_of_a_row(alice: Page) -> None:
     alice.keyboard.press("ArrowDown")
     assert focused(alice) == "Rotate"
     alice.keyboard.press("ArrowDown")
-    assert focused(alice) == "Disable"
+    assert focused(alice) == "Disable for 15 minutes"
     alice.keyboard.press("Escape")
     assert focused(alice) == "Actions for one"
     expect(alice.locator("details.menu[open]")).to_have_count(0)
