@@ -8,9 +8,8 @@ from django.utils import timezone
 from audit import tenancy
 from keys import usage as key_usage
 from keys.models import ApiKey
-from keys.usage import rolling
 from orgs.terms import RateLimit
-from tests import builders, key_builders
+from tests import builders, key_builders, usage_builders
 from tests.api import calls
 from tests.api.calls import Api, is_problem, where, without_id
 from tests.api.test_rotation import FIELDS, code, path
@@ -88,7 +87,7 @@ class TestStaged:
             assert (targets["us-west-2"]["old_calls_1h"], targets["us-west-2"]["new_calls_1h"]) == (0, 1)
             assert targets["us-west-2"]["old_last_used_at"] is None
             assert found["elsewhere"]["old_calls_1h"] == 1
-            rolling.roll_up()
+            usage_builders.rolled_up()
 
     @pytest.mark.parametrize(
         ("body", "field"),

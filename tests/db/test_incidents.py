@@ -7,7 +7,6 @@ from audit import ledger, tenancy
 from keys import clock
 from keys.models import ApiKey, Incident, IncidentKey, IncidentKind
 from keys.services.incidents import open_incident
-from keys.usage import rolling
 from tests import builders, key_builders, usage_builders
 
 
@@ -62,7 +61,7 @@ class TestOpening:
         for minutes in (1, 5, 59, 61, 119, 1_380, 1_439, 1_442, 1_500):
             usage_builders.call(made.key, at=usage_builders.ago(minutes=minutes))
         fresh = rows(opened(cast, [made.key]), cast.acme)[0].calls_24h
-        rolling.roll_up()
+        usage_builders.rolled_up()
         rolled = rows(opened(cast, [made.key]), cast.acme)[0].calls_24h
         assert (fresh, rolled) == (7, 7)
 
