@@ -1,7 +1,7 @@
 """Who did it: the identity that a ledger entry names, and the personal data that it seals."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +28,7 @@ class Actor:
         """Return the personal data to seal, without empty values."""
         fields = {"name": self.name, "email": self.email, "ip": self.ip, "user_agent": self.user_agent}
         return {field: value for field, value in fields.items() if value}
+
+
+# Who acts where the time has come for something, and nobody else did.
+WORKER: Final = Actor.system("worker")

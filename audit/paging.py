@@ -1,8 +1,13 @@
-"""Pages of a list that grows at its front: by the place of an entry, so that none is skipped or shown twice."""
+"""Pages of a list that grows at its front: by the place of an entry, or by time and id, none skipped or shown twice."""
 
+import base64
+import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from django.db.models import Model, Q, QuerySet
 from django.http import Http404
 
 from audit.models import Entry, EntryQuerySet
@@ -53,3 +58,36 @@ def _page(entries: Sequence[Entry], *, has_newer: bool, has_older: bool) -> Page
         newer=written(entries[0].place) if entries and has_newer else "",
         older=written(entries[-1].place) if entries and has_older else "",
     )
+
+
+def by_time[M: Model](
+    rows: QuerySet[M], column: str, before: str | None, size: int, *, ids: re.Pattern[str]
+) -> tuple[Sequence[M], str]:
+    """Return one page, the newest first by `column` and id, and the cursor of the next, "" at the end.
+
+    `before` is such a cursor, None for the first page; raises `ValueError` for one that is none, or whose id `ids` does
+    not match.
+    """
+    found = rows.order_by(f"-{column}", "-id")
+    if before is not None:
+        at, id_ = _decoded(before, ids)
+        found = found.filter(Q(**{f"{column}__lt": at}) | Q(**{column: at}, id__lt=id_))
+    shown = list(found[: size + 1])
+    return shown[:size], _encoded(shown[size - 1], column) if len(shown) > size else ""
+
+
+def _encoded(last: Model, column: str) -> str:
+    text = f"{getattr(last, column).isoformat()}|{last.pk}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decoded(cursor: str, ids: re.Pattern[str]) -> tuple[datetime, str]:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except binascii.Error:
+        raise ValueError("no cursor") from None
+    time, _, id_ = text.partition("|")
+    at = datetime.fromisoformat(time)
+    if at.tzinfo is None or not ids.fullmatch(id_):
+        raise ValueError("no cursor")
+    return at, id_

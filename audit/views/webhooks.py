@@ -19,7 +19,7 @@ from audit.models import EndpointSecret
 from audit.ports import ReaderRequest
 from audit.services import Changes, Made
 from audit.services.webhooks import MOST_ENDPOINTS
-from audit.webhooks import access, paging
+from audit.webhooks import access
 from audit.webhooks.forms import ResendForm, RotateForm, WebhookForm, new_token, refuse
 
 PAGE_SIZE: Final = 50
@@ -93,7 +93,7 @@ def webhook(request: ReaderRequest, endpoint_id: str) -> HttpResponse:
     failed_only = request.GET.get("state") == "failed"
     before = request.GET.get("before", "")
     try:
-        deliveries, older = paging.page(
+        deliveries, older = access.page_of(
             access.deliveries(endpoint, failed_only=failed_only), before, PAGE_SIZE
         )
     except ValueError:

@@ -1,17 +1,22 @@
 """The only door to an organization's webhooks: for who may change them, else 403; 404 for strangers and unknown ids."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import Http404
 
+from audit import paging
 from audit.errors import EntryInvalid
 from audit.models import Attempt, Delivery, DeliveryState, Endpoint
 from audit.ports import Reader
 from audit.webhooks import claims
 
 type Deliveries = QuerySet[Delivery]
+_ID: Final = re.compile(r"[^\x00]*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +26,11 @@ class DeliveryDetail:
     delivery: Delivery
     attempts: list[Attempt]
     body: str
+
+
+def page_of(found: Deliveries, before: str, size: int) -> tuple[Sequence[Delivery], str]:
+    """Return one page of deliveries, newest first, and the cursor of the next; raises `ValueError` for a bad one."""
+    return paging.by_time(found, "created_at", before or None, size, ids=_ID)
 
 
 def endpoints(member: Reader) -> list[Endpoint]:

@@ -18,14 +18,13 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audit import encryption, ledger, ports, tenancy
-from audit.actors import Actor
+from audit.actors import WORKER, Actor
 from audit.acts import Act
 from audit.errors import DecryptionFailed, EntryInvalid
 from audit.models import Attempt, Delivery, DeliveryState, Endpoint, EndpointSecret, Entry, Why
 from audit.webhooks import body, schedule, signing
 from audit.webhooks.sending import Answer, Outcome
 
-WORKER: Final = Actor.system("worker")
 LEASE: Final = timedelta(seconds=45)
 PER_ENDPOINT: Final = 4
 PER_FAILING_ENDPOINT: Final = 1

@@ -1,17 +1,16 @@
 """`/v1/approvals`: ask for an approval of a bound key, and see what became of it. People decide, on the pages."""
 
-import base64
-import binascii
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
-from django.db.models import Q
 from django.http import Http404, HttpResponse
 from ninja import Query, Router
 from pydantic import BaseModel, Field
 
+from audit.paging import by_time
 from keys import access, clock, governance, services
 from keys.api import docs, running
 from keys.api.answers import Answer, PageOut
@@ -277,28 +276,9 @@ def _plain(text: str) -> str:
     return text
 
 
-def _page(found: ApprovalQuerySet, query: ApprovalsQuery) -> tuple[list[Approval], str | None]:
-    """Return one page, the newest first, and the cursor of the next: the time and id of the last one shown."""
-    if query.cursor is not None:
-        at, id_ = _decoded(query.cursor)
-        found = found.filter(Q(requested_at__lt=at) | Q(requested_at=at, id__lt=id_))
-    rows = list(found.order_by("-requested_at", "-id")[: query.limit + 1])
-    items = rows[: query.limit]
-    return items, _encoded(items[-1]) if len(rows) > query.limit else None
-
-
-def _encoded(last: Approval) -> str:
-    text = f"{last.requested_at.isoformat()} {last.id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _decoded(cursor: str) -> tuple[datetime, str]:
+def _page(found: ApprovalQuerySet, query: ApprovalsQuery) -> tuple[Sequence[Approval], str | None]:
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        at, _, id_ = text.partition(" ")
-        found = datetime.fromisoformat(at)
-    except (ValueError, binascii.Error):
+        items, following = by_time(found, "requested_at", query.cursor, query.limit, ids=ID)
+    except ValueError:
         raise invalid("cursor", "This is no cursor of this list.") from None
-    if found.tzinfo is None or not ID.fullmatch(id_):
-        raise invalid("cursor", "This is no cursor of this list.")
-    return found, id_
+    return items, following or None

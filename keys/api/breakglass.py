@@ -14,7 +14,7 @@ from keys.api.answers import Answer
 from keys.api.auth import ApiRequest, Bearer
 from keys.api.paging import check_names
 from keys.api.problems import invalid
-from keys.api.requests import Strict, Text
+from keys.api.requests import NO_NUL, Strict, Text
 from keys.api.times import Moment, Time
 from keys.callers import Caller
 from keys.models import IncidentKey
@@ -24,8 +24,7 @@ router = Router(tags=["Keys"])
 MOST_KEYS: Final = 1_000
 MAX_FILTER: Final = 110
 MAX_TAGS: Final = 20
-_NO_NUL: Final = r"^[^\x00]*$"
-Filter = Annotated[str, Field(max_length=MAX_FILTER, pattern=_NO_NUL)]
+Filter = Annotated[str, Field(max_length=MAX_FILTER, pattern=NO_NUL)]
 
 
 def _shape(value: object) -> str:

@@ -26,7 +26,7 @@ MAX_USES: Final = 1_000
 MAX_CALLS: Final = 1_000_000_000
 MAX_COSTS: Final = 2_000_000_000
 # PostgreSQL has no NUL in text; every other bound is `keys.policy`'s.
-_NO_NUL: Final = r"^[^\x00]*$"
+NO_NUL: Final = r"^[^\x00]*$"
 _LATER: Final = "Not available yet."
 _AUTO: Final = "Rotates by itself before its interval is over; needs `rotation_interval_days`."
 # Names of branches that no field of a request has.
@@ -36,8 +36,8 @@ NAMED_LIMIT: Final = "named limit"
 Reason = Literal["leaked", "unused", "rotated_out", "owner_left", "incident", "other"]
 KindName = Literal["ingestion", "control_plane", "service"]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
-Id = Annotated[str, Field(max_length=MAX_ID, pattern=_NO_NUL)]
-Slug = Annotated[str, Field(max_length=MAX_SLUG, pattern=_NO_NUL)]
+Id = Annotated[str, Field(max_length=MAX_ID, pattern=NO_NUL)]
+Slug = Annotated[str, Field(max_length=MAX_SLUG, pattern=NO_NUL)]
 
 
 def _at_most(limit: int) -> AfterValidator:
@@ -49,7 +49,7 @@ def _at_most(limit: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-Bytes64 = Annotated[str, Field(max_length=64, pattern=_NO_NUL), _at_most(64)]
+Bytes64 = Annotated[str, Field(max_length=64, pattern=NO_NUL), _at_most(64)]
 
 
 class Strict(BaseModel):
@@ -251,10 +251,10 @@ def _address(text: str) -> str:
     return str(mapped or address)
 
 
-Bytes128 = Annotated[str, Field(max_length=128, pattern=_NO_NUL), _at_most(128)]
-Bytes256 = Annotated[str, Field(max_length=256, pattern=_NO_NUL), _at_most(256)]
+Bytes128 = Annotated[str, Field(max_length=128, pattern=NO_NUL), _at_most(128)]
+Bytes256 = Annotated[str, Field(max_length=256, pattern=NO_NUL), _at_most(256)]
 Address = Annotated[str, Field(max_length=45), AfterValidator(_address)]
-Entitlement = Annotated[str, Field(min_length=1, max_length=MAX_SLUG, pattern=_NO_NUL)]
+Entitlement = Annotated[str, Field(min_length=1, max_length=MAX_SLUG, pattern=NO_NUL)]
 ScopeList = Annotated[list[Text], Field(max_length=MAX_SCOPES)]
 ScopeQuery = Annotated[str, Field(max_length=MAX_QUERY)]
 

@@ -16,6 +16,7 @@ from keys.api.answers import Answer
 from keys.api.auth import ApiRequest, Bearer
 from keys.api.paging import check_names
 from keys.api.problems import invalid
+from keys.api.requests import NO_NUL
 from keys.api.times import Moment, Time
 from keys.callers import Presented
 from keys.models import ApiKey, Grain
@@ -25,12 +26,11 @@ from orgs.models import Project
 router = Router(tags=["Usage"])
 DEFAULT_RANGE: Final = timedelta(hours=24)
 MAX_VALUES: Final = 50
-_NO_NUL: Final = r"^[^\x00]*$"
 _GRAINS: Final = {"minute": Grain.MINUTE, "hour": Grain.HOUR, "day": Grain.DAY}
 # What may come more than once; any of the values counts then.
 _FILTERS: Final = ("key", "endpoint", "region", "outcome", "environment", "project")
 Group = Literal["key", "organization", "endpoint", "region", "outcome", "environment", "project"]
-Text = Annotated[str, Field(max_length=256, pattern=_NO_NUL)]
+Text = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 Values = Annotated[list[Text], Field(max_length=MAX_VALUES)]
 _OPERATORS: Final = "For keys of the operator's organization alone"
 
@@ -61,7 +61,7 @@ class UsageQuery(BaseModel):
     outcome: Values = _filter("A code, such as `RATE_LIMITED`")
     environment: Values = _filter("A slug")
     project: Values = _filter("A project's id, which counts with those below it")
-    organization: Annotated[str, Field(max_length=32, pattern=_NO_NUL)] | None = Field(
+    organization: Annotated[str, Field(max_length=32, pattern=NO_NUL)] | None = Field(
         default=None,
         description=_OPERATORS + ", of whom `group_by=organization` without this is every organization.",
     )
@@ -73,7 +73,7 @@ _NAMES: Final = ("from", "to", "interval", "group_by", "organization", *_FILTERS
 class KeyUsageQuery(BaseModel):
     """Whose key it is."""
 
-    organization: Annotated[str, Field(max_length=32, pattern=_NO_NUL)] | None = Field(
+    organization: Annotated[str, Field(max_length=32, pattern=NO_NUL)] | None = Field(
         default=None, description=_OPERATORS + "."
     )
 

@@ -11,23 +11,22 @@ from pydantic import ConfigDict, Field
 from audit import services as webhooks
 from audit.models import Attempt, Delivery, DeliveryState, Endpoint
 from audit.services.webhooks import MOST_DESCRIPTION
-from audit.webhooks import access, address, paging, patterns
+from audit.webhooks import access, address, patterns
 from audit.webhooks.sending import Outcome
 from keys.api import docs, running
 from keys.api.answers import Answer, PageOut, Shown
 from keys.api.auth import ApiRequest, Bearer
 from keys.api.paging import PageQuery, by_column, check_names
 from keys.api.problems import invalid
-from keys.api.requests import Strict
+from keys.api.requests import NO_NUL, Strict
 from keys.api.times import Moment, Time
 from keys.callers import Caller
 from keys.errors import Forbidden
 
 router = Router(tags=["Webhooks"])
 SCOPE: Final = "webhooks:write"
-_NO_NUL: Final = r"^[^\x00]*$"
-Url = Annotated[str, Field(max_length=address.MOST, pattern=_NO_NUL)]
-Act = Annotated[str, Field(max_length=64, pattern=_NO_NUL)]
+Url = Annotated[str, Field(max_length=address.MOST, pattern=NO_NUL)]
+Act = Annotated[str, Field(max_length=64, pattern=NO_NUL)]
 Acts = Annotated[
     list[Act],
     Field(
@@ -36,7 +35,7 @@ Acts = Annotated[
         description="Acts such as `key.revoked`, all of a subject such as `key.*`, or `*`.",
     ),
 ]
-Description = Annotated[str, Field(max_length=MOST_DESCRIPTION, pattern=_NO_NUL)]
+Description = Annotated[str, Field(max_length=MOST_DESCRIPTION, pattern=NO_NUL)]
 
 
 class WebhookDraft(Strict):
@@ -320,7 +319,7 @@ def delivery_list(request: ApiRequest, webhook_id: str, query: Query[DeliveriesQ
         if query.state:
             rows = rows.filter(state=query.state)
         try:
-            items, following = paging.page(rows, query.cursor or "", query.limit)
+            items, following = access.page_of(rows, query.cursor or "", query.limit)
         except ValueError:
             raise invalid("cursor", "This is no cursor of this list.") from None
         return DeliveriesOut(data=_deliveries(items), next_cursor=following or None)

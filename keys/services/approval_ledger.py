@@ -2,14 +2,12 @@
 their end."""
 
 from audit import ledger
-from audit.actors import Actor
+from audit.actors import WORKER, Actor
 from audit.acts import Act
 from keys import clock
 from keys.governance import ApprovalState
 from keys.models import Approval, ApprovalUse
 from keys.services.approvals import facts_of, read_approval
-
-WORKER = Actor.system("worker")
 
 
 def record_approval_uses(approval_id: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.db import connection
 
 from audit import ledger, tenancy
+from audit.actors import WORKER
 from audit.acts import Act
 from audit.ledger import Recorder
 from keys import clock, due, looking
@@ -16,7 +17,6 @@ from keys.errors import KeysError
 from keys.models import ApiKey, KeySecret, Recipient, Rotation
 from keys.models.notice import What
 from keys.services.common import facts, policy_of
-from keys.services.expiry import WORKER
 from keys.services.recipients import newest_recipient
 from keys.services.rotating import rotate_unattended
 from orgs.models import Organization

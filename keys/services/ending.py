@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import F, Q
 
 from audit import ledger
-from audit.actors import Actor
+from audit.actors import WORKER, Actor
 from audit.acts import Act
 from audit.ledger import Recorder
 from keys import clock, rotation
@@ -18,8 +18,6 @@ from keys.callers import Caller
 from keys.errors import RotationEnded, SelfRotationRefused
 from keys.models import ApiKey, KeySecret, Rotation
 from keys.services.common import check_reach, facts
-
-WORKER = Actor.system("worker")
 
 
 def complete_rotation(found: Rotation, *, actor: Caller) -> Rotation:

@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from django.db import connection
 
 from audit import ledger, tenancy
-from audit.actors import Actor
+from audit.actors import WORKER
 from audit.acts import Act
 from keys import clock, due, looking
 from keys.due import AT_THE_END, Look
@@ -16,8 +16,6 @@ from keys.models import ApiKey, KeyPolicy, KeySecret, Notice, Recipient
 from keys.models.notice import What
 from keys.services.common import facts, policy_of
 from keys.services.recipients import newest_recipient
-
-WORKER: Final = Actor.system("worker")
 
 
 def tell_of_expiry(organization_id: str, key_ids: Sequence[str]) -> int:

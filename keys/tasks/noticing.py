@@ -6,7 +6,7 @@ from typing import Final
 from procrastinate.contrib.django import app
 
 from audit import tenancy
-from audit.actors import Actor
+from audit.actors import WORKER
 from keys import clock, services
 from keys.leaks import networks
 from keys.models import ApiKey
@@ -14,7 +14,6 @@ from keys.tasks.visiting import visit
 
 EACH_MINUTE: Final = "* * * * *"
 NIGHTLY: Final = "23 4 * * *"
-WORKER: Final = Actor.system("worker")
 
 
 @app.periodic(cron=EACH_MINUTE)

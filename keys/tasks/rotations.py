@@ -7,7 +7,7 @@ from typing import Final
 from procrastinate.contrib.django import app
 
 from audit import tenancy
-from audit.actors import Actor
+from audit.actors import WORKER
 from keys import clock, services
 from keys.models import Rotation
 from keys.models.rotation import RotationMode
@@ -18,7 +18,6 @@ from keys.usage import rolling
 # The sixth column is seconds.
 EVERY_FIVE_SECONDS: Final = "* * * * * */5"
 AT_ONCE: Final = 100
-WORKER: Final = Actor.system("worker")
 
 
 @app.periodic(cron=EVERY_FIVE_SECONDS)
