@@ -157,6 +157,7 @@ class TestIndexes:
             # Few enough rows to read all of them, which a list of 100,000 has not.
             cursor_.execute("SET LOCAL enable_hashjoin = off")
             cursor_.execute("SET LOCAL enable_seqscan = off")
+            cursor_.execute("SET LOCAL enable_bitmapscan = off")
             cursor_.execute(f"EXPLAIN {keyset.replace('%', '%%')}")
             plan = "\n".join(row[0] for row in cursor_.fetchall())
         assert "Sort" not in plan, plan
