@@ -6,6 +6,7 @@ minute are told apart, the rest is `other`, and while the database is away no mo
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,8 @@ from keys.verification.batcher import LOST
 EVERY_SECONDS: Final = 1.0
 MAX_NETWORKS: Final = 1_000
 MAX_KEPT: Final = 10_000
+# So many rows a transaction: each ends well within the statement timeout, and what is written stays written.
+ROWS: Final = 1_000
 OTHER: Final = "other"
 IPV4_PREFIX: Final = 24
 IPV6_PREFIX: Final = 56
@@ -113,15 +116,13 @@ class Unknown:
                     connection = await self._flush(connection)
                 except Exception as error:
                     log.warning("unknown calls could not be written", error=type(error).__name__)
-                    if connection is not None:
-                        await connection.close()
                     connection = None
         finally:
             if connection is not None:
                 await connection.close()
 
     async def _flush(self, connection: AsyncConnection[Any] | None) -> AsyncConnection[Any] | None:
-        """Write what was counted; what could not be written is kept for the next time."""
+        """Write what was counted; where that fails, close the connection and keep what is left for the next time."""
         minute = int(time.time()) // 60 * 60
         self._networks = {place: known for place, known in self._networks.items() if place[1] >= minute}
         if not self._counts or self._connect is None:
@@ -130,12 +131,19 @@ class Unknown:
         try:
             if connection is None or connection.broken or connection.closed:
                 connection = await asyncio.wait_for(self._connect(), EVERY_SECONDS)
-            columns = [list(column) for column in zip(*counts, strict=True)]
-            async with connection.transaction():
-                await connection.execute(IN_TURN.encode())
-                await connection.execute(WRITE.encode(), [*columns, list(counts.values())])
+            for rows in itertools.batched(tuple(counts.items()), ROWS):
+                places, calls = zip(*rows, strict=True)
+                async with connection.transaction():
+                    await connection.execute(IN_TURN.encode())
+                    await connection.execute(
+                        WRITE.encode(), [*map(list, zip(*places, strict=True)), list(calls)]
+                    )
+                for place in places:
+                    del counts[place]
         except BaseException:
             counts.update(self._counts)
             self._counts = counts
+            if connection is not None:
+                await connection.close()
             raise
         return connection

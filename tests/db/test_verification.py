@@ -25,7 +25,7 @@ from keys.verdict import Code
 from keys.verification import NO_CREDENTIAL, Ask, Call, Own, credential, running
 from keys.verification.batcher import MAX_WAITING
 from keys.verification.engine import Engine
-from keys.verification.unknown import MAX_KEPT, MAX_NETWORKS, OTHER, Unknown, network_of
+from keys.verification.unknown import MAX_KEPT, MAX_NETWORKS, OTHER, ROWS, Unknown, network_of
 from orgs.roles import Role
 from portal.embedded import SOCKET_NAME
 from tests import builders, cluster, key_builders, limit_builders
@@ -606,6 +606,33 @@ class TestUnknown:
 
         asyncio.run(body())
         assert sum(unknown(where).values()) == 1_000
+
+    def test_what_was_written_before_a_failure_is_not_written_again(self, where, monkeypatch):
+        execute, writes = psycopg.AsyncConnection.execute, []
+
+        async def fail_at_the_third(connection, query, *arguments, **options):
+            if b"INSERT INTO keys_unknowncalls" in query:
+                writes.append(connection)
+                if len(writes) == 3:
+                    raise psycopg.errors.QueryCanceled
+            return await execute(connection, query, *arguments, **options)
+
+        async def body():
+            kept = Unknown()
+            kept._connect = Engine(running.dsn())._connect
+            for i in range(ROWS * 4):
+                kept.add(where.id, f"10.{i % 250}.{i // 250}.0/24", Code.MALFORMED)
+                kept._networks.clear()
+            monkeypatch.setattr(psycopg.AsyncConnection, "execute", fail_at_the_third)
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                await kept._flush(None)
+            assert writes[-1].closed
+            assert sum((await in_thread(unknown, where)).values()) == ROWS * 2
+            connection = await kept._flush(None)
+            await connection.close()
+
+        asyncio.run(body())
+        assert sum(unknown(where).values()) == ROWS * 4
 
     def test_a_failure_that_nobody_foresaw_does_not_end_the_counting(self, where, monkeypatch):
         flush, failed = Unknown._flush, []
