@@ -30,6 +30,22 @@ def renewed(token: bytes) -> bytes:
     return encrypt(decrypt(token))
 
 
+def place(token: bytes) -> int | None:
+    """Return the place in `ENCRYPTION_KEYS` of the key that a token is under, from 0; None where none fits.
+
+    A token names no key: each is tried, the newest first.
+    """
+    return next((place for place, key in enumerate(settings.ENCRYPTION_KEYS) if _fits(key, token)), None)
+
+
+def _fits(key: str, token: bytes) -> bool:
+    try:
+        _box((key,)).decrypt(bytes(token))
+    except InvalidToken:
+        return False
+    return True
+
+
 @lru_cache(maxsize=8)
 def _box(keys: tuple[str, ...]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in keys])
