@@ -67,7 +67,12 @@ def follow(member: Member, now: datetime, *, incident: str = "", request_id: str
         *(_of_entry(line, names) for line in reversed(entries[:MOST])),
     ]
     is_cut = any(len(found) > MOST for found in (calls, approvals, executions, entries))
-    return Trail(events=sorted(events, key=lambda event: event.at), is_cut=is_cut)
+    return Trail(events=sorted(events, key=_when), is_cut=is_cut)
+
+
+def _when(event: Event) -> datetime:
+    """Return when it was, to the millisecond: an entry knows no more, and comes after what it tells of."""
+    return event.at.replace(microsecond=event.at.microsecond // 1000 * 1000)
 
 
 def _calls(member: Member, named: dict[str, str]) -> Any:

@@ -116,6 +116,8 @@ class Unknown:
                     connection = await self._flush(connection)
                 except Exception as error:
                     log.warning("unknown calls could not be written", error=type(error).__name__)
+                    if connection is not None:
+                        await connection.close()
                     connection = None
         finally:
             if connection is not None:

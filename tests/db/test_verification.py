@@ -607,50 +607,61 @@ class TestUnknown:
         asyncio.run(body())
         assert sum(unknown(where).values()) == 1_000
 
-    def test_what_was_written_before_a_failure_is_not_written_again(self, where, monkeypatch):
-        execute, writes = psycopg.AsyncConnection.execute, []
+    def test_what_was_written_before_a_failure_is_not_written_again(self, where):
+        engine, opened, writes = Engine(running.dsn()), [], []
 
-        async def fail_at_the_third(connection, query, *arguments, **options):
-            if b"INSERT INTO keys_unknowncalls" in query:
-                writes.append(connection)
-                if len(writes) == 3:
-                    raise psycopg.errors.QueryCanceled
-            return await execute(connection, query, *arguments, **options)
+        async def connect():
+            connection = await engine._connect()
+            execute = connection.execute
+
+            async def fail_at_the_third(query, *arguments, **options):
+                if b"INSERT INTO keys_unknowncalls" in query:
+                    writes.append(query)
+                    if len(writes) == 3:
+                        raise psycopg.errors.QueryCanceled
+                return await execute(query, *arguments, **options)
+
+            connection.execute = fail_at_the_third
+            opened.append(connection)
+            return connection
 
         async def body():
             kept = Unknown()
-            kept._connect = Engine(running.dsn())._connect
+            kept._connect = connect
             for i in range(ROWS * 4):
                 kept.add(where.id, f"10.{i % 250}.{i // 250}.0/24", Code.MALFORMED)
                 kept._networks.clear()
-            monkeypatch.setattr(psycopg.AsyncConnection, "execute", fail_at_the_third)
             with pytest.raises(psycopg.errors.QueryCanceled):
                 await kept._flush(None)
-            assert writes[-1].closed
+            assert opened[0].closed
             assert sum((await in_thread(unknown, where)).values()) == ROWS * 2
-            connection = await kept._flush(None)
-            await connection.close()
+            await (await kept._flush(None)).close()
 
         asyncio.run(body())
         assert sum(unknown(where).values()) == ROWS * 4
 
-    def test_a_failure_that_nobody_foresaw_does_not_end_the_counting(self, where, monkeypatch):
-        flush, failed = Unknown._flush, []
-
-        async def fail_once(kept, connection):
-            if not failed:
-                failed.append(True)
-                raise psycopg.errors.UndefinedTable
-            return await flush(kept, connection)
-
-        monkeypatch.setattr(Unknown, "_flush", fail_once)
-
+    def test_a_failure_that_nobody_foresaw_does_not_end_the_counting(self, where):
         async def body(engines):
+            kept, failed = engines[0]._unknown, []
+            flush = kept._flush
+
+            async def fail_once(connection):
+                if not failed:
+                    failed.append(True)
+                    raise psycopg.errors.UndefinedTable
+                return await flush(connection)
+
+            kept._flush = fail_once
             await engines[0].ask(
                 Call(verifier=None, organization_id=where.id, presented=NO_CREDENTIAL, ask=Ask())
             )
-            await asyncio.sleep(2.4)
-            return await in_thread(unknown, where)
+            found = {}
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not found:
+                    await asyncio.sleep(0.1)
+                    found = await in_thread(unknown, where)
+            assert failed
+            return found
 
         assert with_engines(1, body) == {("", "MALFORMED"): 1}
 

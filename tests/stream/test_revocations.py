@@ -178,7 +178,8 @@ class TestTheEndOfAStream:
             ended = session.execute(
                 f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {LISTENER}"
             )
-            assert ended.rowcount == 1
+            # Of a server that another test stopped, one may still be there.
+            assert ended.rowcount >= 1
         assert listening.rest(1)[:2] == [("everything", "*")] * 2
         before = len(listening.pings)
         time.sleep(1)
