@@ -39,10 +39,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def all_of_them() -> int:
-    """Run what needs no browser on several processes, then the browser's tests, and say how each ended."""
+    """Run what may run at once, then what reads the clock, then the browser's tests; say how each ended."""
     workers = max(2, min(MOST_WORKERS, os.cpu_count() or 2))
+    without_browser = (f"--ignore={BROWSER_TESTS}",)
     parts = {
-        "all but the browser's": pytest(f"--ignore={BROWSER_TESTS}", f"-n{workers}", "--dist=worksteal"),
+        "those that may run at once": pytest(
+            *without_browser, "-m not timed", f"-n{workers}", "--dist=worksteal"
+        ),
+        "those that read the clock": pytest(*without_browser, "-m timed"),
         "the browser's": pytest(BROWSER_TESTS),
     }
     for name, code in parts.items():

@@ -298,6 +298,7 @@ class TestWaiting:
                 act(place.filters, person(cast))
         assert state(made, cast.acme) == "VALID"
 
+    @pytest.mark.timed
     def test_the_ledgers_head_that_is_held(self, cast, place):
         made = place.create()
         with ledgers.superuser(autocommit=False) as other:
@@ -468,6 +469,7 @@ def _statements(ask):
     return len(caught)
 
 
+@pytest.mark.timed
 class TestMany:
     """Thousands of keys: as many statements as for one, and in seconds (`./dev bench breakglass` measures)."""
 

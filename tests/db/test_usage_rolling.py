@@ -314,6 +314,7 @@ class TestPartitions:
         assert value(superuser, "SELECT count(*) FROM keys_call_default") == 0
         assert value(superuser, "SELECT to_regclass('keys_call_left')") is None
 
+    @pytest.mark.timed
     def test_a_call_may_come_in_while_partitions_are_made(self, app, verify, database):
         """Verification never waits longer than the quarter of a second that it takes to give up."""
         open_ = database.connect("DATABASE_VERIFY_URL", autocommit=False)
@@ -327,6 +328,7 @@ class TestPartitions:
         assert self.add(app, 15) > 0
         assert counts(app) == [2, 2, 2]
 
+    @pytest.mark.timed
     def test_verification_goes_on_while_they_are_made(self, app, database, verify):
         superuser = database.superuser()
         for day in self.days(app):

@@ -536,6 +536,7 @@ class TestUnknown:
             (network, code): calls for code in ("NOT_FOUND", "MALFORMED") for network, calls in wanted.items()
         }
 
+    @pytest.mark.timed
     def test_it_is_written_within_about_a_second(self, where):
         async def body(engines):
             await engines[0].ask(
@@ -883,6 +884,7 @@ NO_ANSWERS = {
 }
 
 
+@pytest.mark.timed
 class TestOutage:
     """Every call ends within about a second, and the engine recovers by itself."""
 

@@ -24,6 +24,8 @@ from tests.api.calls import Api, as_superuser, rows
 from tests.db import gate_serving
 from tests.db.gate_serving import ROOT, VERIFY, asking, is_alive, load, memory, raw, send, until
 
+pytestmark = pytest.mark.timed
+
 CLIENTS = 16
 VERIFIES = ["keys:verify", "keys:read"]
 NOBODYS = secret.generate("ks", Kind.CONTROL_PLANE, Mode.LIVE)

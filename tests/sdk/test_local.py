@@ -32,6 +32,8 @@ from tests.api import calls
 from tests.stream.listening import superuser
 from tests.stream.serving import BOUND, serving
 
+pytestmark = pytest.mark.timed
+
 PATIENCE = 10
 SDK = Path(__file__).resolve().parent.parent.parent / "sdk" / "src"
 

@@ -551,6 +551,7 @@ def many(where, project, environment, number):
         )
 
 
+@pytest.mark.timed
 def test_ten_thousand_keys_in_one_statement_cost_little(cast):
     where = builders.organization("Crowd", owner=cast.alice)
     many(where, builders.root(where), builders.production(where), 10_000)

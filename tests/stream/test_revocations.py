@@ -29,6 +29,8 @@ from tests.api import calls
 from tests.stream.listening import superuser
 from tests.stream.serving import BOUND, serving, stream
 
+pytestmark = pytest.mark.timed
+
 LISTENER = "application_name = 'keystead revocations' AND datname = current_database()"
 
 

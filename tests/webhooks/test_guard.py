@@ -65,6 +65,7 @@ class TestSaving:
     def test_a_name_without_an_address(self, cast):
         assert refused(cast, "https://nowhere.example.net/") == "The host's name has no address."
 
+    @pytest.mark.timed
     def test_a_name_server_that_never_answers_is_not_waited_for(self, cast, monkeypatch):
         monkeypatch.setattr(guard, "resolver", lambda *_: time.sleep(8) or [GOOD])
         began = time.monotonic()
@@ -173,6 +174,7 @@ class TestEveryAttempt:
         (attempt,) = acting.attempts(made.endpoint)
         assert (attempt.outcome, attempt.detail) == ("name_unknown", "The host's name has no address.")
 
+    @pytest.mark.timed
     def test_a_name_server_that_never_answers(self, made, cast, monkeypatch):
         monkeypatch.setattr(sending, "TIMEOUT_SECONDS", 0.5)
         monkeypatch.setattr(guard, "resolver", lambda *_: time.sleep(2) or ["127.0.0.1"])

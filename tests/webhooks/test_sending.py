@@ -76,6 +76,7 @@ def test_an_address_with_a_certificate_for_it(attempt, hooks):
     assert hooks.got[0].headers["host"] == f"127.0.0.1:{hooks.port}"
 
 
+@pytest.mark.timed
 def test_no_tls_at_all(attempt, settings):
     with receiver.silent() as port:
         settings.WEBHOOK_PORTS = frozenset({port})
@@ -108,6 +109,7 @@ def test_cookies_of_one_receiver_reach_no_other(attempt, hooks):
     assert not any("cookie" in got.headers for got in hooks.got)
 
 
+@pytest.mark.timed
 @pytest.mark.usefixtures("brief")
 class TestSlow:
     def test_an_answer_that_never_begins(self, attempt):

@@ -243,6 +243,7 @@ class TestStopping:
         assert delivery.id == signing.message_id(made.endpoint.id, delivery.epoch, delivery.index)
 
 
+@pytest.mark.timed
 class TestFairness:
     def test_dead_receivers_hold_nobody_up(self, operator, cast, hooks, monkeypatch):
         """Twenty silent endpoints with a hundred deliveries each, and one of somebody else's that answers."""
