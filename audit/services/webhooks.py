@@ -62,7 +62,8 @@ def create_endpoint(
     the endpoint, its secret encrypted, and `webhook.created`. Raises `WebhookInvalid`, `WebhookAddressRefused`,
     `WebhookCapReached`, and `WebhookMade` for a form that was obeyed before.
     """
-    destination, chosen, words = _destination(url), patterns.normal(acts), _description(description)
+    destination = _destination(url, organization_id)
+    chosen, words = patterns.normal(acts), _description(description)
     secret, now = signing.new_secret(), timezone.now()
     with ledger.recording(organization_id, actor) as entry:
         _lock_count(organization_id)
@@ -96,7 +97,7 @@ def change_endpoint(endpoint: Endpoint, changes: Changes, *, actor: Actor) -> En
     What waits already goes to the new URL. Writes `webhook.changed`, or nothing where nothing is different. Raises
     `WebhookInvalid`, `WebhookAddressRefused`, `WebhookStateForbids` where it was removed.
     """
-    url = None if changes.url is None else _destination(changes.url).url
+    url = None if changes.url is None else _destination(changes.url, endpoint.organization_id).url
     acts = None if changes.acts is None else patterns.normal(changes.acts)
     words = None if changes.description is None else _description(changes.description)
     with ledger.recording(endpoint.organization_id, actor) as entry:
@@ -331,10 +332,10 @@ def _named(acts: Sequence[str]) -> list[str]:
     return [*acts[:ACTS_NAMED], *([f"and {more} more"] if more > 0 else [])]
 
 
-def _destination(url: str) -> Destination:
+def _destination(url: str, organization_id: str) -> Destination:
     if redaction.holds_secret(url):
         raise WebhookInvalid("This looks like a secret, which does not belong here.", field="url")
-    return guard.check(url)
+    return guard.check(url, organization_id)
 
 
 def _description(text: str) -> str:

@@ -9,6 +9,7 @@ import concurrent.futures
 import errno
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,8 +26,14 @@ type Lookup = concurrent.futures.Future[Sequence[str]]
 # A name server that never answers holds a thread, which nothing can end, for longer than anybody waits for it.
 THREADS: Final = 128
 SAVING_SECONDS: Final = 3.0
+# Whoever saves chooses the name servers that are asked: at most so many look-ups at once for one organization in a
+# process, and so many for all of them together, so that nobody's keep the others waiting, nor the deliveries.
+SAVING_EACH: Final = 4
+SAVING_ALL: Final = THREADS // 2
 _NOWHERE: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 _threads: Final = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="lookup")
+_saving: Final[list[tuple[str, Lookup]]] = []
+_saving_lock: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +58,19 @@ def resolve(host: str, port: int) -> Sequence[str]:
 resolver: Callable[[str, int], Sequence[str]] = resolve
 
 
-def check(url: str) -> Destination:
+def check(url: str, organization_id: str) -> Destination:
     """Return where a URL leads if a delivery may go there now; raises `WebhookAddressRefused`.
 
-    For saving: it waits for the DNS for three seconds at most.
+    For saving: it waits for the DNS for three seconds at most, and refuses at once where four look-ups for the
+    organization, or 64 for all of them, are still without an answer in this process.
     """
     destination = addresses.parse(url, settings.WEBHOOK_PORTS)
-    lookup = start_lookup(destination)
+    lookup = start_lookup(destination) if destination.literal else _start_saving(organization_id, destination)
     try:
         judged(destination, lookup.result(SAVING_SECONDS))
     except TimeoutError:
+        # Ends one that no thread has begun; any other holds its place until the DNS gives up.
+        lookup.cancel()
         raise refused("The host's name could not be looked up in time.") from None
     except OSError:
         raise NameUnknown(UNKNOWN, field="url") from None
@@ -114,6 +124,18 @@ def refused(reason: str) -> WebhookAddressRefused:
 
 
 UNKNOWN: Final = "The host's name has no address."
+BUSY: Final = "The names of earlier addresses are still being looked up; try again in a moment."
+
+
+def _start_saving(organization_id: str, destination: Destination) -> Lookup:
+    with _saving_lock:
+        _saving[:] = [(whose, lookup) for whose, lookup in _saving if not lookup.done()]
+        own = sum(whose == organization_id for whose, _ in _saving)
+        if own >= SAVING_EACH or len(_saving) >= SAVING_ALL:
+            raise refused(BUSY)
+        lookup = start_lookup(destination)
+        _saving.append((organization_id, lookup))
+    return lookup
 
 
 def _plain(address: Address) -> Address:

@@ -1,7 +1,9 @@
 """Where a delivery may go, through the real services and with a real receiver: on saving and at every attempt."""
 
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -96,6 +98,117 @@ class TestSaving:
         assert acting.made(cast, f"https://{NAME}:9443/").endpoint.url == f"https://{NAME}:9443/"
         with pytest.raises(WebhookAddressRefused, match="port 443 or 9443"):
             acting.made(cast, f"https://{NAME}:8443/")
+
+
+class TestNameServersThatNeverAnswer:
+    """Whose look-ups hang hangs alone."""
+
+    @pytest.fixture(autouse=True)
+    def answering(self, monkeypatch):
+        """The event upon which the slow names are answered at last."""
+        event = threading.Event()
+
+        def resolve(host, _port):
+            if host.startswith("slow"):
+                event.wait(60)
+            return [GOOD]
+
+        self.idle()
+        monkeypatch.setattr(guard, "resolver", resolve)
+        monkeypatch.setattr(guard, "SAVING_SECONDS", 0.05)
+        yield event
+        event.set()
+        self.idle()
+
+    def idle(self):
+        deadline = time.monotonic() + 20
+        while any(not lookup.done() for _, lookup in guard._saving):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def hang(self, organization_id):
+        for number in range(guard.SAVING_EACH):
+            with pytest.raises(WebhookAddressRefused, match="in time"):
+                guard.check(f"https://slow{number}.example.net/", organization_id)
+
+    def served(self, cast):
+        """Make an endpoint whose name is answered at once, however late this machine's threads begin."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(guard, "SAVING_SECONDS", 20)
+            return acting.made(cast, f"https://{NAME}/")
+
+    def test_four_hold_up_ones_own_organization_alone(self, cast):
+        self.hang(cast.acme.id)
+        for host in ("slow9.example.net", NAME):
+            with builders.gains(cast.acme.id), pytest.raises(WebhookAddressRefused) as caught:
+                acting.made(cast, f"https://{host}/")
+            assert (caught.value.field, caught.value.detail) == (
+                "url",
+                "The names of earlier addresses are still being looked up; try again in a moment.",
+            )
+        assert self.served(builders.cast()).endpoint.host == f"https://{NAME}"
+
+    def test_a_change_is_held_up_as_well(self, cast):
+        made = self.served(cast)
+        self.hang(cast.acme.id)
+        changes = Changes(url=f"https://{NAME}/other")
+        with (
+            pytest.raises(WebhookAddressRefused, match="still being looked up"),
+            acting.within(made.endpoint),
+        ):
+            services.change_endpoint(made.endpoint, changes, actor=cast.member(cast.alice))
+
+    def test_the_place_comes_back_when_a_look_up_ends(self, cast, answering):
+        self.hang(cast.acme.id)
+        assert refused(cast, f"https://{NAME}/") == guard.BUSY
+        answering.set()
+        self.idle()
+        self.served(cast)
+        answering.clear()
+        self.hang(cast.acme.id)
+
+    def test_a_name_that_fails_gives_its_place_back(self, cast, monkeypatch):
+        def fail(*_):
+            raise OSError(-2, "Name or service not known")
+
+        monkeypatch.setattr(guard, "resolver", fail)
+        monkeypatch.setattr(guard, "SAVING_SECONDS", 20)
+        for _ in range(2 * guard.SAVING_EACH):
+            assert refused(cast, f"https://{NAME}/") == guard.UNKNOWN
+
+    def test_an_address_is_nobodys_to_look_up(self, cast):
+        self.hang(cast.acme.id)
+        assert acting.made(cast, f"https://{GOOD}/").endpoint.host == f"https://{GOOD}"
+
+    def test_all_organizations_together_leave_half_of_the_threads(self, cast, monkeypatch):
+        monkeypatch.setattr(guard, "SAVING_SECONDS", 0.001)
+        for number in range(guard.THREADS):
+            with pytest.raises(WebhookAddressRefused) as caught:
+                guard.check(f"https://slow{number}.example.net/", f"org_{number // guard.SAVING_EACH}")
+            assert (caught.value.detail == guard.BUSY) == (number >= guard.THREADS // 2)
+        assert refused(cast, f"https://{NAME}/") == guard.BUSY
+        destination = guard.addresses.parse(f"https://{NAME}/", frozenset({443}))
+        deliveries = [guard.start_lookup(destination) for _ in range(guard.THREADS)]
+        assert [each.result(20) for each in deliveries] == [[GOOD]] * guard.THREADS
+
+    def test_a_race_is_no_way_around_it(self):
+        def save(number):
+            with pytest.raises(WebhookAddressRefused) as caught:
+                guard.check(f"https://slow{number}.example.net/", "org_racing")
+            return caught.value.detail
+
+        with ThreadPoolExecutor(16) as threads:
+            found = list(threads.map(save, range(64)))
+        assert found.count(guard.BUSY) == 64 - guard.SAVING_EACH
+
+    def test_what_no_thread_began_is_not_begun_after_its_time(self, answering):
+        destination = guard.addresses.parse("https://slow.example.net/", frozenset({443}))
+        deliveries = [guard.start_lookup(destination) for _ in range(guard.THREADS)]
+        for _ in range(2 * guard.SAVING_EACH):
+            with pytest.raises(WebhookAddressRefused, match="in time"):
+                guard.check(f"https://{NAME}/", "org_waiting")
+        answering.set()
+        assert all(each.result(20) for each in deliveries)
 
 
 class TestOwnAddresses:
