@@ -12,9 +12,11 @@ from typing import Final
 
 from keys.errors import Invalid
 from keys.scopes import Risks, allows, covers, effective, holds
+from keys.secret import Kind
 from orgs.roles import Risk
 
-MAX_VALIDITY: Final = timedelta(hours=24)
+MAX_HOURS: Final = 24
+MAX_VALIDITY: Final = timedelta(hours=MAX_HOURS)
 MIN_VALIDITY: Final = timedelta(seconds=60)
 DEFAULT_VALIDITY: Final = timedelta(hours=1)
 MAX_USES: Final = 100
@@ -22,6 +24,86 @@ MAX_STEPS: Final = 100
 ASKING: Final = "approvals:request"
 # What a bound key may do alone: whatever only reads.
 _FREE: Final = frozenset({Risk.READ})
+
+
+class Required(StrEnum):
+    """Where an organization's new service keys must be bound to approvals."""
+
+    NONE = "none"
+    PRODUCTION = "production"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRule:
+    """An organization's own rules for approvals, never wider than the product's.
+
+    Args:
+        required: where a new service key must be bound.
+        max_hours: the longest validity of an approval, 1 to 24.
+        max_uses: how many calls one approval may let through, 1 to 100.
+    """
+
+    required: Required = Required.NONE
+    max_hours: int = MAX_HOURS
+    max_uses: int = MAX_USES
+
+    @property
+    def validity_words(self) -> str:
+        """How long an approval may be valid, in a sentence."""
+        hours = "1 hour" if self.max_hours == 1 else f"{self.max_hours} hours"
+        return f"An approval is valid for a minute at least and {hours} at most here."
+
+    @property
+    def uses_words(self) -> str:
+        """How many uses an approval may have, in a sentence."""
+        return (
+            "An approval has 1 use here."
+            if self.max_uses == 1
+            else f"An approval has 1 to {self.max_uses} uses here."
+        )
+
+
+def check_required(required: str) -> Required:
+    """Return where new service keys must be bound; raises `Invalid` (field `approvals_required`)."""
+    if required not in tuple(Required):
+        raise Invalid("Choose one of the offered.", field="approvals_required")
+    return Required(required)
+
+
+def check_max_hours(hours: int) -> int:
+    """Return an organization's longest validity, in hours; raises `Invalid` (field `approval_max_hours`)."""
+    if not 1 <= hours <= MAX_HOURS:
+        raise Invalid(f"1 to {MAX_HOURS} hours.", field="approval_max_hours")
+    return hours
+
+
+def check_max_uses(uses: int) -> int:
+    """Return an organization's most uses of one approval; raises `Invalid` (field `approval_max_uses`)."""
+    if not 1 <= uses <= MAX_USES:
+        raise Invalid(f"1 to {MAX_USES} uses.", field="approval_max_uses")
+    return uses
+
+
+def must_be_bound(kind: Kind, rule: ApprovalRule, *, is_production: bool) -> bool:
+    """Tell whether the organization's rule asks that a new key is bound to approvals: of service keys alone."""
+    is_asked = rule.required is Required.ALWAYS or (rule.required is Required.PRODUCTION and is_production)
+    return is_asked and kind is Kind.SERVICE
+
+
+def check_binding(kind: Kind, rule: ApprovalRule, *, is_bound: bool, is_production: bool) -> None:
+    """Refuse a new key that is bound where it can't be, or not bound where it must be.
+
+    Raises:
+        Invalid: not a service key, or the organization's rule asks for it (field `approval_bound`).
+    """
+    if is_bound and kind is not Kind.SERVICE:
+        raise Invalid("Service keys alone are bound to approvals.", field="approval_bound")
+    if not is_bound and must_be_bound(kind, rule, is_production=is_production):
+        where = " in production" if rule.required is Required.PRODUCTION else ""
+        raise Invalid(
+            f"This organization's new service keys{where} must be bound to approvals.", field="approval_bound"
+        )
 
 
 class Decision(StrEnum):
@@ -108,20 +190,28 @@ def free(scopes: Collection[str], risks: Risks) -> tuple[str, ...]:
     return tuple(sorted(kept | ({ASKING} if holds(scopes, ASKING) else set())))
 
 
-def valid_until(asked: datetime | int | None, now: datetime) -> datetime:
+def valid_until(asked: datetime | int | None, now: datetime, rule: ApprovalRule) -> datetime:
     """Return the end of an approval's validity: a time, so many seconds from now, or an hour where nobody says.
 
     Raises:
-        Invalid: less than a minute or more than 24 hours ahead (field `valid_until` or `valid_for_seconds`).
+        Invalid: less than a minute ahead, or more than the organization's rule allows (field `valid_until` or
+            `valid_for_seconds`).
     """
     if isinstance(asked, datetime):
         end, field = asked, "valid_until"
     else:
         seconds = DEFAULT_VALIDITY.total_seconds() if asked is None else asked
         end, field = now + timedelta(seconds=seconds), "valid_for_seconds"
-    if not MIN_VALIDITY <= end - now <= MAX_VALIDITY:
-        raise Invalid("An approval is valid for a minute at least and 24 hours at most.", field=field)
+    if not MIN_VALIDITY <= end - now <= timedelta(hours=rule.max_hours):
+        raise Invalid(rule.validity_words, field=field)
     return end
+
+
+def check_uses(uses: int, rule: ApprovalRule) -> int:
+    """Return how many calls an approval may let through; raises `Invalid` (field `uses`)."""
+    if not 1 <= uses <= rule.max_uses:
+        raise Invalid(rule.uses_words, field="uses")
+    return uses
 
 
 class Bar(StrEnum):

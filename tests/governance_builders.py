@@ -12,6 +12,7 @@ from keys.governance import Step
 from keys.models import ApiKey, Approval
 from keys.secret import Kind, Mode
 from keys.services import ApprovalDraft, Created, ExecutionDraft
+from keys.services.common import policy_of
 from orgs.models import Organization, User
 from tests import builders, key_builders
 
@@ -27,6 +28,15 @@ def bound_key(where: Organization, by: User, **changes: Any) -> Created:
     """Make a service key that is bound to approvals."""
     fields = {"kind": Kind.SERVICE, "scopes": list(SCOPES), "approval_bound": True}
     return key_builders.create(where, by, **{**fields, **changes})
+
+
+def rule(where: Organization, by: User, **changes: Any) -> None:
+    """Change an organization's policy, as the page does; `approvals_required`, `approval_max_hours`, and so on."""
+    with tenancy.within(where.id):
+        before = policy_of(where.id)
+        fields = services.PolicyChange.__dataclass_fields__
+        change = {name: changes.get(name, getattr(before, name)) for name in fields}
+        services.change_policy(services.PolicyChange(**change), actor=builders.member(by, where))
 
 
 def of_key(key: ApiKey, version: int = 1) -> callers.Caller:

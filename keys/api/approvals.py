@@ -80,10 +80,15 @@ class ApprovalRequest(Strict):
     reason: Text = Field(min_length=1, description="At most 1,000 bytes.")
     incident: Text = Field(default="", description="At most 128 bytes.")
     valid_for_seconds: int | None = Field(
-        default=None, ge=60, le=86_400, description="From now; an hour unless told."
+        default=None,
+        ge=60,
+        le=86_400,
+        description="From now; an hour unless told. The organization's policy may allow less than a day.",
     )
     valid_until: Time | None = Field(default=None, description="Instead of `valid_for_seconds`.")
-    uses: int = Field(default=1, ge=1, le=governance.MAX_USES)
+    uses: int = Field(
+        default=1, ge=1, le=governance.MAX_USES, description="The organization's policy may allow fewer."
+    )
 
 
 class StepOut(Answer):

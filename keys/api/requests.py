@@ -148,7 +148,8 @@ class KeyDraft(Strict):
     may_rotate_itself: bool = True
     approval_bound: bool = Field(
         default=False,
-        description="Of a service key, for good: scopes of risk write or admin then need an approval each time.",
+        description="Of a service key, for good: scopes of risk write or admin then need an approval each time. "
+        "The organization's policy may require it of new service keys.",
     )
     expires_at: Time | None = Field(
         default=None, description="Absent: as the policy says; null: never, where the policy allows it."

@@ -8,11 +8,12 @@ from django import forms
 
 from keys import catalogue, governance, parameters, secret
 from keys.errors import Invalid
-from keys.governance import ApprovalState, Step
+from keys.governance import ApprovalRule, ApprovalState, Step
 from keys.models import ApiKey
 from keys.policy import ABSENT
 from keys.services import ApprovalDraft
 
+HOUR: Final = 3_600
 VALIDITIES: Final = (
     ("900", "15 minutes"),
     ("3600", "1 hour"),
@@ -20,6 +21,13 @@ VALIDITIES: Final = (
     ("86400", "24 hours"),
 )
 MAX_TEXT: Final = 20_000
+
+
+def validities(rule: ApprovalRule) -> list[tuple[str, str]]:
+    """Return how long an approval may be asked for, the organization's longest last."""
+    longest = str(rule.max_hours * HOUR)
+    offered = [(seconds, label) for seconds, label in VALIDITIES if int(seconds) <= int(longest)]
+    return offered if longest in dict(offered) else [*offered, (longest, f"{rule.max_hours} hours")]
 
 
 class StepsField(forms.CharField):
@@ -70,16 +78,10 @@ class ApprovalForm(forms.Form):
         help_text="For whoever decides. No secrets.",
     )
     incident = forms.CharField(label="Incident", required=False, max_length=128)
-    valid = forms.ChoiceField(label="Valid for", choices=VALIDITIES, initial="3600")
-    uses = forms.IntegerField(
-        label="Uses",
-        initial=1,
-        min_value=1,
-        max_value=governance.MAX_USES,
-        help_text="How many calls it lets through.",
-    )
+    valid = forms.ChoiceField(label="Valid for", initial="3600")
+    uses = forms.IntegerField(label="Uses", initial=1, min_value=1, max_value=governance.MAX_USES)
 
-    def __init__(self, *args: Any, keys: Sequence[ApiKey], **options: Any) -> None:
+    def __init__(self, *args: Any, keys: Sequence[ApiKey], rule: ApprovalRule, **options: Any) -> None:
         super().__init__(*args, **options)
         self.keys = {key.id: key for key in keys}
         risks = catalogue.risks(catalogue.load())
@@ -89,10 +91,15 @@ class ApprovalForm(forms.Form):
         for name, choices in (
             ("key", [(key.id, f"{key.name} ({key.environment.name})") for key in keys]),
             ("scope", [(scope, scope) for scope in scopes]),
+            ("valid", validities(rule)),
         ):
             field = self.fields[name]
             assert isinstance(field, forms.ChoiceField)  # noqa: S101 - for the type checker
             field.choices = choices
+        # A page that is older than the rule may still offer more.
+        self.fields["valid"].error_messages["invalid_choice"] = rule.validity_words
+        self.fields["uses"].widget.attrs["max"] = rule.max_uses
+        self.fields["uses"].help_text = f"How many calls it lets through, {rule.max_uses} at most."
 
     def clean_parameters(self) -> Any:
         text = str(self.cleaned_data["parameters"]).strip()

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django import forms
 from django.http import QueryDict
 
+from keys import governance
 from keys.callers import Caller
 from keys.errors import Invalid
 from keys.forms.fields import (
@@ -35,6 +36,9 @@ from keys.services import Draft
 from orgs import access as orgs_access
 from orgs.members import Member
 from orgs.models import Environment, Project
+
+# How the mark of what a form offers ends where a rule asks for its box of approvals.
+BOUND: Final = ":bound"
 
 
 class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
@@ -93,6 +97,9 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
         self.offer_owners(member, offers.owners(member, projects))
         self.offer_limits(caller, member.organization_id)
         self.fields["auto_rotate"].help_text = offers.auto_rotation(member.organization_id)
+        self.approvals = offers.approval_rule(member.organization_id)
+        box = self.fields["approval_bound"]
+        box.help_text = f"{box.help_text} {offers.binding(self.approvals)}".strip()
         self._offer_places(member)
         self.select("scopes").choices = [
             (name, name) for name in Scope.objects.values_list("name", flat=True)
@@ -135,8 +142,31 @@ class CreationForm(TokenMixin, OwnerMixin, ExpiryMixin, LimitMixin):
 
     @property
     def offered_for(self) -> str:
-        """What the shown scopes and times of expiry depend on."""
-        return f"{self.chosen_kind or ''}:{self.chosen_project.id}:{self.is_live}"
+        """What the shown scopes, times of expiry and box of approvals depend on."""
+        bound = BOUND if self.must_be_bound else ""
+        return f"{self.chosen_kind or ''}:{self.chosen_project.id}:{self.is_live}{bound}"
+
+    @property
+    def must_be_bound(self) -> bool:
+        """Whether the organization's rule asks for approvals of this key, as far as it is chosen.
+
+        Without scripts the box is there before a kind is, and counts for service keys alone.
+        """
+        kind = self.chosen_kind or (None if self.is_live else Kind.SERVICE)
+        place = self.chosen_environment
+        is_production = place is not None and place.is_production
+        return kind is not None and governance.must_be_bound(
+            kind, self.approvals, is_production=is_production
+        )
+
+    def follow_rule(self, offered_for: str = "") -> None:
+        """Tick the box of approvals on a form that is only looked at, where the rule did not ask for it before.
+
+        Where it no longer does, the tick goes: binding is for good, and perhaps nobody meant it. In between it is the
+        person's. `offered_for` is that of the form that they saw.
+        """
+        if self.must_be_bound != offered_for.endswith(BOUND):
+            self.initial["approval_bound"] = self.must_be_bound
 
     def scope_groups(self) -> list[Group]:
         """Return the scopes to choose from, for the kind and the project that are chosen."""
@@ -238,6 +268,7 @@ def like(key: ApiKey, member: Member) -> dict[str, Any]:
         "tags": dict(key.tags),
         "rotation_interval_days": key.rotation_interval_days,
         "may_rotate_itself": key.may_rotate_itself,
+        "approval_bound": key.approval_bound,
         **owner,
         **LimitMixin.begin_limit(key.limit),
     }

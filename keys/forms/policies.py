@@ -5,9 +5,10 @@ from typing import Any, Final
 from django import forms
 from django.forms.models import model_to_dict
 
+from keys import governance
 from keys.models import KeyPolicy
 from keys.models.leak import LeakAction
-from keys.models.policy import LeaverAction
+from keys.models.policy import APPROVALS_REQUIRED, LeaverAction
 from keys.rotation import MAX_GRACE_SECONDS
 from keys.services import PolicyChange
 
@@ -94,6 +95,26 @@ class PolicyForm(forms.Form):
         choices=LeakAction.choices,
         widget=forms.RadioSelect,
         help_text="At once when it is reported, with an incident and a mail to owners and admins.",
+    )
+    approvals_required = forms.ChoiceField(
+        label="New service keys must be bound to approvals",
+        choices=APPROVALS_REQUIRED,
+        widget=forms.RadioSelect,
+        help_text="By itself such a key only reads: each call that changes something needs somebody else's approval.",
+    )
+    approval_max_hours = forms.IntegerField(
+        label="An approval is valid for at most, hours",
+        min_value=1,
+        max_value=governance.MAX_HOURS,
+        widget=forms.NumberInput({"size": 4}),
+        help_text=f"1 to {governance.MAX_HOURS}, from when it is asked for.",
+    )
+    approval_max_uses = forms.IntegerField(
+        label="An approval lets through at most, calls",
+        min_value=1,
+        max_value=governance.MAX_USES,
+        widget=forms.NumberInput({"size": 4}),
+        help_text=f"1 to {governance.MAX_USES}.",
     )
 
     def __init__(self, *args: Any, policy: KeyPolicy, **options: Any) -> None:

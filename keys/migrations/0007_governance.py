@@ -14,6 +14,11 @@ from audit.rls import protect
 
 HERE = Path(__file__).parent
 SQL = (HERE / "governance.sql").read_text()
+APPROVALS_REQUIRED = [
+    ("none", "No, whoever makes the key decides"),
+    ("production", "Yes, in production"),
+    ("always", "Yes, in every environment"),
+]
 TABLES = ("approval", "approvalspend", "approvaluse", "execution")
 NARROWING = (HERE / "narrowing.sql").read_text()
 NARROWED = NARROWING[
@@ -321,6 +326,42 @@ class Migration(migrations.Migration):
             model_name="execution",
             constraint=models.CheckConstraint(
                 condition=models.Q(("parameters_digest__regex", "^[0-9a-f]{64}$")), name="execution_digest"
+            ),
+        ),
+        migrations.AddField(
+            model_name="keypolicy",
+            name="approvals_required",
+            field=models.CharField(choices=APPROVALS_REQUIRED, default="none", max_length=16),
+        ),
+        migrations.AddField(
+            model_name="keypolicy",
+            name="approval_max_hours",
+            field=models.PositiveSmallIntegerField(default=24),
+        ),
+        migrations.AddField(
+            model_name="keypolicy",
+            name="approval_max_uses",
+            field=models.PositiveSmallIntegerField(default=100),
+        ),
+        migrations.AddConstraint(
+            model_name="keypolicy",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("approvals_required__in", ["none", "production", "always"])),
+                name="policy_approvals_required",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="keypolicy",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("approval_max_hours__gte", 1), ("approval_max_hours__lte", 24)),
+                name="policy_approval_hours",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="keypolicy",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("approval_max_uses__gte", 1), ("approval_max_uses__lte", 100)),
+                name="policy_approval_uses",
             ),
         ),
         migrations.RunSQL(SQL, REVERSE),

@@ -2,13 +2,22 @@ from typing import Final
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import Q
 
+from keys import governance
+from keys.governance import Required
 from keys.models.leak import LeakAction
 from orgs.models import Organization
 
 DEFAULT_NOTICE_DAYS: Final = (30, 7, 1)
 DEFAULT_GRACE_SECONDS: Final = 86_400
 DEFAULT_LEAVER_GRACE_SECONDS: Final = 604_800
+
+APPROVALS_REQUIRED: Final = (
+    (Required.NONE.value, "No, whoever makes the key decides"),
+    (Required.PRODUCTION.value, "Yes, in production"),
+    (Required.ALWAYS.value, "Yes, in every environment"),
+)
 
 
 class LeaverAction(models.TextChoices):
@@ -51,7 +60,28 @@ class KeyPolicy(models.Model):
     leaver_grace_seconds = models.PositiveIntegerField(default=DEFAULT_LEAVER_GRACE_SECONDS)
     leaver_team = models.CharField(max_length=100, blank=True)
     leak_action = models.CharField(max_length=16, choices=LeakAction, default=LeakAction.REVOKE)
+    approvals_required = models.CharField(
+        max_length=16, choices=APPROVALS_REQUIRED, default=Required.NONE.value
+    )
+    approval_max_hours = models.PositiveSmallIntegerField(default=governance.MAX_HOURS)
+    approval_max_uses = models.PositiveSmallIntegerField(default=governance.MAX_USES)
     updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(approvals_required__in=[where.value for where in Required]),
+                name="policy_approvals_required",
+            ),
+            models.CheckConstraint(
+                condition=Q(approval_max_hours__gte=1, approval_max_hours__lte=governance.MAX_HOURS),
+                name="policy_approval_hours",
+            ),
+            models.CheckConstraint(
+                condition=Q(approval_max_uses__gte=1, approval_max_uses__lte=governance.MAX_USES),
+                name="policy_approval_uses",
+            ),
+        )
 
     def __str__(self) -> str:
         return self.organization_id

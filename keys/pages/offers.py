@@ -9,12 +9,13 @@ from keys import catalogue
 from keys.callers import Caller
 from keys.catalogue import Catalogue
 from keys.errors import ExceedsGrant, Invalid
+from keys.governance import ApprovalRule, Required
 from keys.models import ApiKey, Scope
 from keys.pages.words import days, resource_of, spoken
 from keys.policy import Bounds, ExpiryRule, check_scopes, refuse_excess
 from keys.scopes import BREAK_GLASS, Preset, covers, is_wildcard, preset
 from keys.secret import Kind, Mode
-from keys.services.common import policy_of, rule_for
+from keys.services.common import approval_rule_for, policy_of, rule_for
 from keys.services.recipients import newest_recipient
 from orgs.members import Member
 from orgs.models import Membership, Project, User
@@ -185,6 +186,22 @@ def _is_near(place: Project, projects: Sequence[Project]) -> bool:
 def expiry_rule(organization_id: str, kind: Kind) -> ExpiryRule:
     """Return the organization's rule for a kind of key."""
     return rule_for(policy_of(organization_id), kind)
+
+
+def approval_rule(organization_id: str) -> ApprovalRule:
+    """Return the organization's rules for approvals."""
+    return approval_rule_for(policy_of(organization_id))
+
+
+def binding(rule: ApprovalRule) -> str:
+    """Return where a new service key must be bound to approvals, "" where its maker decides."""
+    match rule.required:
+        case Required.PRODUCTION:
+            return "Your organization requires it of new service keys in production."
+        case Required.ALWAYS:
+            return "Your organization requires it of every new service key."
+        case Required.NONE:
+            return ""
 
 
 def expiries(rule: ExpiryRule | None) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from keys.governance import ApprovalState, Bar, Decision, Step
 from keys.models import ApiKey, Approval
 from keys.policy import ABSENT, Absent, check_line, check_note, check_reason
 from keys.scopes import SCOPE, covers, holds
-from keys.services.common import collect
+from keys.services.common import approval_rule_for, collect, policy_of
 from orgs.members import Member, grants
 from orgs.models import Membership
 from orgs.roles import Permission
@@ -64,7 +64,7 @@ def request_approval(draft: ApprovalDraft, *, actor: Caller) -> Approval:
     Raises:
         Forbidden: neither the key itself nor a caller who reaches its project.
         StateForbids: the key needs no approvals, or has ended.
-        Invalid, InvalidMany: a field out of its bounds (spec EVENTS, Governed execution).
+        Invalid, InvalidMany: a field out of its bounds (spec EVENTS, Governed execution), or of the organization's own.
     """
     key = draft.key
     if not (_is_itself(key, actor) or actor.reaches(key.project)):
@@ -173,12 +173,17 @@ def _bar(user_id: str, approval: Approval, *, has_role: bool) -> Bar | None:
     return governance.bar(user_id, requested_by=approval.requested_by, behind=behind, has_role=has_role)
 
 
-def _begin(organization_id: str) -> datetime:
-    """Return the time of the request, in the order of commits: a list by time then never skips a late comer."""
+def hold_requests(organization_id: str) -> None:
+    """Let nobody else ask for approvals of an organization until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('keys:approve:' || %s, 0))", [organization_id]
         )
+
+
+def _begin(organization_id: str) -> datetime:
+    """Return the time of the request, in the order of commits: a list by time then never skips a late comer."""
+    hold_requests(organization_id)
     return clock.now()
 
 
@@ -194,6 +199,7 @@ def _check_key(key: ApiKey, now: datetime) -> None:
 
 
 def _checked(draft: ApprovalDraft, actor: Caller, now: datetime) -> Approval:
+    rule = approval_rule_for(policy_of(draft.key.organization_id))
     scope, resource, reason, digest, steps, incident, until, uses = collect(
         [
             lambda: _check_scope(draft.scope, draft.key),
@@ -202,8 +208,8 @@ def _checked(draft: ApprovalDraft, actor: Caller, now: datetime) -> Approval:
             lambda: _check_parameters(draft),
             lambda: check_steps(draft.steps),
             lambda: check_line(draft.incident, "incident", MAX_INCIDENT_BYTES),
-            lambda: governance.valid_until(draft.valid, now),
-            lambda: _check_uses(draft.uses),
+            lambda: governance.valid_until(draft.valid, now, rule),
+            lambda: governance.check_uses(draft.uses, rule),
         ]
     )
     presented = actor.presented
@@ -273,12 +279,6 @@ def check_digest(digest: str, where: str) -> str:
     if len(digest) != DIGEST_DIGITS or not HEX.issuperset(digest):
         raise Invalid("A SHA-256 in 64 hexadecimal digits, in lower case.", field=where)
     return digest
-
-
-def _check_uses(uses: int) -> int:
-    if not 1 <= uses <= governance.MAX_USES:
-        raise Invalid(f"1 to {governance.MAX_USES} uses.", field="uses")
-    return uses
 
 
 def _asked(approval: Approval) -> dict[str, Any]:

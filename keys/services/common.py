@@ -5,6 +5,7 @@ from typing import Any
 
 from keys.callers import Caller
 from keys.errors import Forbidden, Invalid, InvalidMany
+from keys.governance import ApprovalRule, Required
 from keys.models import ApiKey, KeyPolicy, Tier
 from keys.policy import Absent, ExpiryRule, Given, TierLimit, TierName, check_rate_limit
 from keys.secret import Kind
@@ -27,6 +28,15 @@ def rule_for(policy: KeyPolicy, kind: Kind) -> ExpiryRule:
         default_days=getattr(policy, f"{kind}_default_days"),
         max_days=getattr(policy, f"{kind}_max_days"),
         may_never=Kind(kind) is Kind.INGESTION and policy.ingestion_may_never_expire,
+    )
+
+
+def approval_rule_for(policy: KeyPolicy) -> ApprovalRule:
+    """Return the organization's rules for approvals."""
+    return ApprovalRule(
+        required=Required(policy.approvals_required),
+        max_hours=policy.approval_max_hours,
+        max_uses=policy.approval_max_uses,
     )
 
 

@@ -9,11 +9,11 @@ from django.db import IntegrityError, connection, transaction
 
 from audit import ledger, tenancy
 from audit.acts import Act
-from keys import catalogue, clock, peppers
+from keys import catalogue, clock, governance, peppers
 from keys import secret as secrets
 from keys.callers import Caller
 from keys.errors import Forbidden, Invalid, KeyCapReached, NameTaken
-from keys.models import ApiKey, KeySecret, OwnerType
+from keys.models import ApiKey, KeyPolicy, KeySecret, OwnerType
 from keys.models.key import new_key_id
 from keys.policy import (
     ABSENT,
@@ -34,6 +34,7 @@ from keys.policy import (
 from keys.secret import Kind, Mode
 from keys.services.common import (
     LimitAsked,
+    approval_rule_for,
     check_limit,
     collect,
     facts,
@@ -174,7 +175,7 @@ def _checked(draft: Draft, terms: Terms, actor: Caller, now: datetime) -> ApiKey
             lambda: check_interval(draft.rotation_interval_days, is_automatic=draft.auto_rotate),
             lambda: check_owner(draft.owner, draft.project.organization_id),
             lambda: _check_place(draft),
-            lambda: _check_binding(draft),
+            lambda: _check_binding(draft, policy),
             lambda: grant_expiry(bounds, rule_for(policy, draft.kind), draft.expires, now),
         ]
     )
@@ -213,9 +214,13 @@ def _checked(draft: Draft, terms: Terms, actor: Caller, now: datetime) -> ApiKey
     )
 
 
-def _check_binding(draft: Draft) -> None:
-    if draft.approval_bound and draft.kind is not Kind.SERVICE:
-        raise Invalid("Service keys alone are bound to approvals.", field="approval_bound")
+def _check_binding(draft: Draft, policy: KeyPolicy) -> None:
+    governance.check_binding(
+        draft.kind,
+        approval_rule_for(policy),
+        is_bound=draft.approval_bound,
+        is_production=draft.environment.is_production,
+    )
 
 
 def _check_place(draft: Draft) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from audit import ledger
 from audit.acts import Act
-from keys import clock, due, looking
+from keys import clock, due, governance, looking
 from keys.errors import Invalid
 from keys.models import KeyPolicy
 from keys.models.leak import LeakAction
@@ -16,7 +16,9 @@ from keys.policy import ExpiryRule, check_rule, check_team
 from keys.policy.expiry import MAX_DAYS
 from keys.rotation import MAX_GRACE_SECONDS
 from keys.secret import Kind
+from keys.services.approvals import hold_requests
 from keys.services.common import collect, policy_of
+from keys.services.creation import hold_creation
 from orgs.members import Member
 
 # Whom the worker looks at anew when a rule is another.
@@ -43,13 +45,17 @@ class PolicyChange:
     leaver_grace_seconds: int
     leaver_team: str
     leak_action: str
+    approvals_required: str
+    approval_max_hours: int
+    approval_max_uses: int
 
 
 def change_policy(change: PolicyChange, *, actor: Member) -> KeyPolicy:
     """Replace the organization's policy; keys that exist keep what they have until they are next changed.
 
     Writes the policy and the entry `policy.changed` with the fields that changed. Notices and automatic rotations
-    follow the new rules at once: the worker looks at every key again that they concern.
+    follow the new rules at once: the worker looks at every key again that they concern. Whoever creates a key or asks
+    for an approval meanwhile waits: none that is made later comes under the old rules.
 
     Raises:
         Invalid, InvalidMany: beyond the product's own bounds (field names of `PolicyChange`).
@@ -61,9 +67,14 @@ def change_policy(change: PolicyChange, *, actor: Member) -> KeyPolicy:
             partial(due.check_notice_days, change.notice_days),
             partial(_check_graces, change),
             partial(_check_rest, change),
+            partial(governance.check_required, change.approvals_required),
+            partial(governance.check_max_hours, change.approval_max_hours),
+            partial(governance.check_max_uses, change.approval_max_uses),
         ]
     )
     with ledger.recording(actor.organization_id, actor) as entry:
+        hold_creation(actor.organization_id)
+        hold_requests(actor.organization_id)
         before = policy_of(actor.organization_id)
         after = {
             **asdict(change),

@@ -19,7 +19,7 @@ from keys.forms.approvals import ApprovalFilter, ApprovalForm, DecisionForm, Tra
 from keys.governance import ApprovalState, Parity
 from keys.models import Approval, ApprovalUse
 from keys.pages import approvals as approval_pages
-from keys.pages import history, trail
+from keys.pages import history, offers, trail
 from keys.services.executions import trace
 from keys.views import common
 from orgs.answers import see_other
@@ -74,7 +74,8 @@ def approval_new(request: MemberRequest) -> HttpResponse:
         raise PermissionDenied("Owners, admins and developers ask for approvals.")
     keys = access.keys_for_approval(request.member, clock.now())
     posted = request.POST if request.method == "POST" else None
-    form = ApprovalForm(posted, keys=keys, initial={"key": request.GET.get("key", "")})
+    rule = offers.approval_rule(request.member.organization_id)
+    form = ApprovalForm(posted, keys=keys, rule=rule, initial={"key": request.GET.get("key", "")})
     if form.is_bound and form.is_valid():
         try:
             made = services.request_approval(form.draft(), actor=common.caller(request))

@@ -63,6 +63,7 @@ def _add(form: forms.Form, error: KeysError) -> None:
         "quiet_seconds": "quiet",
         "auto_grace_seconds": "auto_grace_hours",
         "leaver_grace_seconds": "leaver_grace_hours",
+        "valid_for_seconds": "valid",
     }
     name = names.get(field, field)
     form.add_error(name if name in form.fields else None, f"{place}{error.detail}")

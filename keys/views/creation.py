@@ -30,6 +30,7 @@ def key_new(request: MemberRequest) -> HttpResponse:
     model = _model(request)
     begun = like(model, request.member) if model else {}
     form = CreationForm(posted, caller=caller, projects=_projects(request), initial=begun)
+    form.follow_rule()
     if form.is_bound and form.is_valid():
         try:
             created = _create(form, caller)
@@ -54,7 +55,9 @@ def key_preview(request: MemberRequest) -> HttpResponse:
     )
     if "preset" in request.POST:
         form.apply_preset(request.POST["preset"])
-    is_stale = request.POST.get("offered_for") != form.offered_for
+    offered_for = request.POST.get("offered_for", "")
+    form.follow_rule(offered_for)
+    is_stale = offered_for != form.offered_for
     return common.part_or_page(request, "keys/new.html", "answer", _context(form) | {"is_stale": is_stale})
 
 

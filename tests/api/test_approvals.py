@@ -1,6 +1,7 @@
 """`/v1/approvals`: a bound key asks, people decide, and whoever asked never does."""
 
 import hashlib
+from datetime import timedelta
 
 import pytest
 import rfc8785
@@ -70,6 +71,27 @@ class TestBinding:
     def test_another_kind_is_not_bound(self, api):
         found = is_problem(api.post("/api-keys", calls.draft(approval_bound=True)), 422, "invalid_value")
         assert where(found) == ["approval_bound"]
+
+    @pytest.mark.parametrize("required", ["production", "always"])
+    def test_the_policy_may_ask_for_it(self, required):
+        owner = builders.person("Olga")
+        strict = builders.organization("Strict", owner=owner)
+        lab = builders.environment(strict, "live")
+        gov.rule(strict, owner, approvals_required=required)
+        api = calls.program(strict, owner)
+        free = calls.draft(kind="service", environment=lab.slug)
+        with builders.gains(strict.id):
+            answers = [api.post("/api-keys", calls.draft(kind="service"))]
+            answers += [api.post("/api-keys", calls.draft(kind="service", approval_bound=False))]
+            answers += [api.post("/api-keys", free)] if required == "always" else []
+        for answer in answers:
+            found = is_problem(answer, 422, "invalid_value")
+            assert where(found) == ["approval_bound"]
+        with builders.gains(strict.id, "key.created", "key.created"):
+            assert api.post("/api-keys", calls.draft(kind="service", approval_bound=True)).status_code == 201
+            assert api.post("/api-keys", calls.draft()).status_code == 201
+        if required == "production":
+            assert api.post("/api-keys", free).status_code == 201
 
     @pytest.mark.parametrize("value", [True, False])
     def test_it_is_for_good(self, api, bound, value):
@@ -171,6 +193,28 @@ class TestRequest:
     )
     def test_a_bad_value(self, itself, changes, place):
         assert where(is_problem(itself.post(PATH, body(**changes)), 422, "invalid_value")) == [place]
+
+    @pytest.mark.parametrize(
+        ("changes", "place"),
+        [
+            ({"valid_for_seconds": 7_201}, "valid_for_seconds"),
+            ({"valid_for_seconds": 86_400}, "valid_for_seconds"),
+            ({"valid_until": timedelta(hours=3)}, "valid_until"),
+            ({"uses": 6}, "uses"),
+        ],
+    )
+    def test_beyond_the_organizations_own_rule(self, changes, place):
+        owner = builders.person("Odo")
+        strict = builders.organization("Governed", owner=owner)
+        gov.rule(strict, owner, approval_max_hours=2, approval_max_uses=5)
+        itself = Api(gov.bound_key(strict, owner).secret)
+        if place == "valid_until":
+            changes = {place: (timezone.now() + changes[place]).isoformat()}
+        with builders.gains(strict.id):
+            answer = itself.post(PATH, body(**changes))
+        assert where(is_problem(answer, 422, "invalid_value")) == [place]
+        with builders.gains(strict.id, "approval.requested"):
+            assert itself.post(PATH, body(valid_for_seconds=7_200, uses=5)).status_code == 201
 
     def test_two_ends_are_one_too_many(self, itself):
         asked = body(valid_for_seconds=60, valid_until="2027-01-01T00:00:00Z")

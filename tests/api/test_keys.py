@@ -13,6 +13,7 @@ from keys.services import Owner
 from orgs.models import Organization
 from orgs.services.founding import appoint_owner
 from tests import builders, key_builders
+from tests import governance_builders as gov
 from tests.api import calls
 from tests.api.calls import Api, is_problem, where, without_id
 
@@ -382,6 +383,16 @@ class TestOperator:
             answer = operator.post("/api-keys", calls.draft(organization=cast.acme.id))
         assert answer.json()["key"]["organization"] == cast.acme.id
         assert answer.json()["key"]["project"] == builders.root(cast.acme).id
+
+    def test_a_customers_policy_holds_for_the_operator(self, operator):
+        owner = builders.person("Olga")
+        strict = builders.organization("Strict", owner=owner)
+        gov.rule(strict, owner, approvals_required="production")
+        asked = calls.draft(organization=strict.id, kind="service")
+        with builders.gains(strict.id):
+            found = is_problem(operator.post("/api-keys", asked), 422, "invalid_value")
+        assert calls.where(found) == ["approval_bound"]
+        assert operator.post("/api-keys", asked | {"approval_bound": True}).status_code == 201
 
     def test_lists_a_customers(self, cast, operator, made):
         found = operator.get(f"/api-keys?organization={cast.acme.id}&q={made.key.id}").json()["data"]

@@ -47,6 +47,9 @@ POLICY |= {
     "leaver_action": "disable",
     "leaver_team": "",
     "leak_action": "revoke",
+    "approvals_required": "production",
+    "approval_max_hours": 8,
+    "approval_max_uses": 10,
     "staged_cut_off_at_deadline": True,
 }
 

@@ -10,10 +10,12 @@ from keys import governance
 from keys.errors import Invalid
 from keys.governance import (
     Approval,
+    ApprovalRule,
     ApprovalState,
     Bar,
     Decision,
     Parity,
+    Required,
     Step,
     StepState,
     compare,
@@ -22,6 +24,7 @@ from keys.governance import (
     needs_approval,
     parity,
 )
+from keys.secret import Kind
 from orgs.roles import Risk
 
 bounded = settings(max_examples=60, deadline=None, database=None)
@@ -142,18 +145,124 @@ class TestNeeds:
 
 class TestValidity:
     def test_an_hour_where_nobody_says(self):
-        assert governance.valid_until(None, NOW) == NOW + HOUR
+        assert governance.valid_until(None, NOW, ApprovalRule(max_hours=1)) == NOW + HOUR
 
     @pytest.mark.parametrize("asked", [60, 86_400, NOW + timedelta(minutes=1), NOW + timedelta(hours=24)])
     def test_bounds(self, asked):
-        assert governance.valid_until(asked, NOW) <= NOW + timedelta(hours=24)
+        assert NOW < governance.valid_until(asked, NOW, ApprovalRule()) <= NOW + timedelta(hours=24)
 
     @pytest.mark.parametrize(
         "asked", [0, -5, 59, 86_401, NOW, NOW - HOUR, NOW + timedelta(hours=24) + TICK, 10**9]
     )
     def test_beyond_them(self, asked):
         with pytest.raises(Invalid):
-            governance.valid_until(asked, NOW)
+            governance.valid_until(asked, NOW, ApprovalRule())
+
+    @pytest.mark.parametrize(
+        ("asked", "field"),
+        [
+            (7_201, "valid_for_seconds"),
+            (86_400, "valid_for_seconds"),
+            (NOW + 2 * HOUR + TICK, "valid_until"),
+        ],
+    )
+    def test_beyond_the_organizations_own(self, asked, field):
+        with pytest.raises(Invalid, match="2 hours at most") as caught:
+            governance.valid_until(asked, NOW, ApprovalRule(max_hours=2))
+        assert caught.value.field == field
+
+    @bounded
+    @given(st.integers(1, 24), st.integers(-10, 90_000), st.booleans())
+    def test_never_longer_than_the_rule(self, hours, seconds, is_time):
+        asked = NOW + timedelta(seconds=seconds) if is_time else seconds
+        is_within = 60 <= seconds <= hours * 3_600
+        try:
+            found = governance.valid_until(asked, NOW, ApprovalRule(max_hours=hours))
+        except Invalid:
+            assert not is_within
+        else:
+            assert is_within
+            assert found == NOW + timedelta(seconds=seconds)
+
+
+class TestUses:
+    @pytest.mark.parametrize(("uses", "most"), [(1, 1), (5, 5), (4, 5), (100, 100)])
+    def test_within(self, uses, most):
+        assert governance.check_uses(uses, ApprovalRule(max_uses=most)) == uses
+
+    @pytest.mark.parametrize(
+        ("uses", "most", "words"),
+        [(0, 100, "1 to 100"), (-1, 5, "1 to 5"), (6, 5, "1 to 5"), (2, 1, "1 use ")],
+    )
+    def test_beyond(self, uses, most, words):
+        with pytest.raises(Invalid, match=words) as caught:
+            governance.check_uses(uses, ApprovalRule(max_uses=most))
+        assert caught.value.field == "uses"
+
+
+class TestBinding:
+    @pytest.mark.parametrize("is_production", [True, False])
+    @pytest.mark.parametrize("required", Required)
+    @pytest.mark.parametrize("kind", Kind)
+    def test_service_keys_where_the_rule_says(self, kind, required, is_production):
+        asked = {Required.NONE: False, Required.PRODUCTION: is_production, Required.ALWAYS: True}[required]
+        rule = ApprovalRule(required=required)
+        found = governance.must_be_bound(kind, rule, is_production=is_production)
+        assert found is (asked and kind is Kind.SERVICE)
+        refused = {
+            is_bound
+            for is_bound in (True, False)
+            if _is_refused(kind, rule, is_bound=is_bound, is_production=is_production)
+        }
+        assert refused == ({True} if kind is not Kind.SERVICE else {False} if asked else set())
+
+    def test_it_says_where(self):
+        rules = [ApprovalRule(required=required) for required in (Required.PRODUCTION, Required.ALWAYS)]
+        said = []
+        for rule in rules:
+            with pytest.raises(Invalid) as caught:
+                governance.check_binding(Kind.SERVICE, rule, is_bound=False, is_production=True)
+            assert caught.value.field == "approval_bound"
+            said.append("in production" in caught.value.detail)
+        assert said == [True, False]
+
+
+def _is_refused(kind, rule, **what):
+    try:
+        governance.check_binding(kind, rule, **what)
+    except Invalid:
+        return True
+    return False
+
+
+class TestRule:
+    def test_none_is_the_products_own(self):
+        assert ApprovalRule() == ApprovalRule(required=Required.NONE, max_hours=24, max_uses=100)
+
+    @pytest.mark.parametrize(
+        ("check", "inside", "outside", "field"),
+        [
+            (governance.check_max_hours, (1, 24), (0, 25, -1), "approval_max_hours"),
+            (governance.check_max_uses, (1, 100), (0, 101, -1), "approval_max_uses"),
+            (
+                governance.check_required,
+                ("none", "production", "always"),
+                ("", "None", "live"),
+                "approvals_required",
+            ),
+        ],
+    )
+    def test_bounds(self, check, inside, outside, field):
+        assert [check(value) for value in inside] == list(inside)
+        for value in outside:
+            with pytest.raises(Invalid) as caught:
+                check(value)
+            assert caught.value.field == field
+
+    def test_it_speaks_of_one_as_of_one(self):
+        rule = ApprovalRule(max_hours=1, max_uses=1)
+        assert "1 hour at most" in rule.validity_words
+        assert "1 use here" in rule.uses_words
 
 
 class TestBar:

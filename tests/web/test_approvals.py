@@ -156,6 +156,67 @@ class TestAsk:
         assert response.status_code == 422
         assert list(response.context["form"].errors) == fields
 
+    @pytest.fixture
+    def strict(self, django_db_blocker):
+        owner = builders.person("Odile")
+        where = builders.organization("Governed", owner=owner)
+        gov.rule(where, owner, approval_max_hours=2, approval_max_uses=5)
+        return where, gov.bound_key(where, owner).key, builders.signed_in(owner)
+
+    @pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}], ids=["plain", "htmx"])
+    @pytest.mark.parametrize(
+        ("changes", "field", "words"),
+        [
+            ({"valid": "14400"}, "valid", "2 hours at most"),
+            ({"valid": "86400"}, "valid", "2 hours at most"),
+            ({"uses": "6"}, "uses", "1 to 5 uses"),
+        ],
+    )
+    def test_beyond_the_organizations_own_rule(self, strict, changes, field, words, headers):
+        where, key, client = strict
+        with builders.gains(where.id):
+            response = client.post("/approvals/new", form(key, **changes), headers=headers)
+        assert response.status_code == 422
+        errors = response.context["form"].errors
+        assert list(errors) == [field]
+        assert words in errors[field][0]
+        assert errors[field][0] in response.content.decode()
+
+    def test_within_it(self, strict):
+        where, key, client = strict
+        with builders.gains(where.id, "approval.requested"):
+            assert client.post("/approvals/new", form(key, valid="7200", uses="5")).status_code == 303
+
+    @pytest.mark.parametrize(
+        ("hours", "offered"),
+        [
+            (1, ["900", "3600"]),
+            (2, ["900", "3600", "7200"]),
+            (4, ["900", "3600", "14400"]),
+            (23, ["900", "3600", "14400", "82800"]),
+            (24, ["900", "3600", "14400", "86400"]),
+        ],
+    )
+    def test_it_offers_what_the_rule_allows(self, hours, offered):
+        owner = builders.person("Otto")
+        where = builders.organization("Governed", owner=owner)
+        gov.rule(where, owner, approval_max_hours=hours, approval_max_uses=7)
+        gov.bound_key(where, owner)
+        response = builders.signed_in(owner).get("/approvals/new")
+        shown = response.context["form"]
+        assert [value for value, _ in shown.fields["valid"].choices] == offered
+        assert shown["valid"].value() == "3600"
+        assert 'max="7"' in response.content.decode()
+
+    def test_what_was_asked_before_the_rule_is_still_decided_on(self, cast):
+        owner, admin = builders.person("Ona"), builders.person("Ada")
+        where = builders.organization("Later", owner=owner)
+        builders.join(admin, where, Role.ADMIN)
+        asked = gov.request(gov.bound_key(where, owner).key, valid=86_400, uses=9)
+        gov.rule(where, owner, approval_max_hours=1, approval_max_uses=1)
+        client = builders.signed_in(admin)
+        assert client.post(f"/approvals/{asked.id}/grant", {"note": ""}).status_code == 303
+
     def test_without_such_a_key_it_says_so(self, clients):
         assert "No key here needs approvals" in page(clients["mallory"], "/approvals/new")
 

@@ -14,6 +14,7 @@ from orgs import services as orgs_services
 from orgs.models import Session
 from orgs.roles import Role
 from tests import builders, key_builders
+from tests import governance_builders as gov
 from tests.key_builders import count, entries, form, secrets_in
 
 
@@ -246,6 +247,137 @@ class TestCreate:
     def test_a_member_of_another_organization_is_no_owner(self, alice, cast):
         data = form(cast.acme, alice, owner="member", owner_member=cast.mallory.id)
         assert "owner_member" in alice.post("/keys/new", data).context["form"].errors
+
+
+class TestRuleOfApprovals:
+    """Service keys that the organization's policy wants bound to approvals."""
+
+    @pytest.fixture
+    def strict(self, django_db_blocker):
+        owner = builders.person("Ottilie")
+        where = builders.organization("Governed", owner=owner)
+        gov.rule(where, owner, approvals_required="production")
+        return where, owner, builders.signed_in(owner)
+
+    def service(self, where, client, **changes):
+        return form(where, client, kind="service", **changes)
+
+    def live(self, client, typed):
+        """Return the form that a page with scripts gets for what is chosen, and whether its box is replaced."""
+        response = client.post("/keys/new/preview", typed, headers={"HX-Request": "true"})
+        return response.context["form"], 'id="for-kind"' in response.content.decode()
+
+    def test_one_that_is_not_bound_is_refused_at_the_box(self, strict):
+        where, _, client = strict
+        data = self.service(where, client, description="Typed")
+        with builders.gains(where.id):
+            response = client.post("/keys/new", data)
+        errors = response.context["form"].errors
+        assert response.status_code == 422
+        assert list(errors) == ["approval_bound"]
+        assert "new service keys in production must be bound to approvals" in errors["approval_bound"][0]
+        page = response.content.decode()
+        assert "Typed" in page
+        assert page.count(unescape(errors["approval_bound"][0]).replace("'", "&#x27;")) >= 2
+        with builders.gains(where.id, "key.created") as gained:
+            response = client.post("/keys/new", {**data, "approval_bound": "on"})
+        assert response.status_code == 200
+        assert gained[0].data["after"]["approval_bound"] is True
+
+    def test_other_kinds_and_other_environments_are_free(self, strict):
+        where, owner, client = strict
+        test = builders.environment(where)
+        assert client.post("/keys/new", form(where, client)).status_code == 200
+        assert client.post("/keys/new", self.service(where, client, environment=test.id)).status_code == 200
+        gov.rule(where, owner, approvals_required="always")
+        response = client.post("/keys/new", self.service(where, client, environment=test.id))
+        assert list(response.context["form"].errors) == ["approval_bound"]
+        assert client.post("/keys/new", form(where, client)).status_code == 200
+
+    def test_keys_that_exist_stay_as_they_are(self):
+        owner = builders.person("Olaf")
+        where = builders.organization("Later", owner=owner)
+        made = key_builders.create(where, owner, kind=Kind.SERVICE)
+        gov.rule(where, owner, approvals_required="always")
+        with builders.gains(where.id, "rotation.started"):
+            key_builders.rotate(made.key, where, owner)
+        assert not key_builders.read(made.key.id, where).approval_bound
+
+    def test_the_form_explains_it(self, strict, alice):
+        where, owner, client = strict
+        words = "Your organization requires it of new service keys in production."
+        assert words in client.get("/keys/new").content.decode()
+        gov.rule(where, owner, approvals_required="always")
+        assert (
+            "Your organization requires it of every new service key."
+            in client.get("/keys/new").content.decode()
+        )
+        assert "Your organization requires it" not in alice.get("/keys/new").content.decode()
+
+    def test_the_box_is_ticked_as_soon_as_the_rule_asks_for_it(self, strict):
+        where, _, client = strict
+        test = builders.environment(where)
+        typed = self.service(where, client, environment=test.id)
+        shown, _ = self.live(client, typed)
+        assert not shown["approval_bound"].value()
+        typed |= {"offered_for": shown.offered_for, "environment": builders.production(where).id}
+        shown, is_replaced = self.live(client, typed)
+        assert shown["approval_bound"].value()
+        assert is_replaced
+        assert client.post("/keys/new/preview", typed).context["summary"].is_bound
+
+    def test_then_it_is_the_persons(self, strict):
+        where, _, client = strict
+        typed = self.service(where, client)
+        shown, _ = self.live(client, typed)
+        shown, is_replaced = self.live(client, {**typed, "offered_for": shown.offered_for})
+        assert not shown["approval_bound"].value()
+        assert not is_replaced
+
+    def test_what_the_rule_ticked_goes_with_it(self, strict):
+        where, _, client = strict
+        typed = self.service(where, client)
+        shown, _ = self.live(client, typed)
+        typed |= {"offered_for": shown.offered_for, "approval_bound": "on"}
+        shown, is_replaced = self.live(client, {**typed, "environment": builders.environment(where).id})
+        assert not shown["approval_bound"].value()
+        assert is_replaced
+
+    def test_what_a_person_ticked_stays_where_no_rule_is(self, alice, cast):
+        typed = self.service(cast.acme, alice, approval_bound="on")
+        for environment in (builders.environment(cast.acme), builders.production(cast.acme)):
+            shown, _ = self.live(alice, typed | {"environment": environment.id})
+            assert shown["approval_bound"].value()
+            typed["offered_for"] = shown.offered_for
+
+    def test_without_scripts_it_is_ticked_from_the_start_where_it_is_always_asked(self, strict):
+        where, owner, client = strict
+        assert not client.get("/keys/new").context["form"]["approval_bound"].value()
+        gov.rule(where, owner, approvals_required="always")
+        assert client.get("/keys/new").context["form"]["approval_bound"].value()
+        # The box counts for service keys alone.
+        response = client.post("/keys/new", form(where, client, approval_bound="on"))
+        assert response.status_code == 200
+        assert not response.context["key"].approval_bound
+        page = client.post("/keys/new/preview", self.service(where, client))
+        assert "<html" in page.content.decode()
+        assert page.context["form"]["approval_bound"].value()
+
+    def test_a_key_like_a_bound_one_is_bound(self, alice, cast):
+        for model, is_bound in (
+            (gov.bound_key(cast.acme, cast.alice), True),
+            (key_builders.create(cast.acme, cast.alice, kind=Kind.SERVICE), False),
+        ):
+            shown = alice.get(f"/keys/new?like={model.key.id}").context["form"]
+            assert bool(shown["approval_bound"].value()) is is_bound
+
+    def test_a_key_like_one_from_before_the_rule_is_bound(self):
+        owner = builders.person("Orla")
+        where = builders.organization("Before", owner=owner)
+        made = key_builders.create(where, owner, kind=Kind.SERVICE)
+        gov.rule(where, owner, approvals_required="production")
+        shown = builders.signed_in(owner).get(f"/keys/new?like={made.key.id}").context["form"]
+        assert shown["approval_bound"].value()
 
 
 class TestBreakGlass:

@@ -61,6 +61,29 @@ class TestPolicies:
         assert gained["data"]["before"]["notice_days"] == [30, 7, 1]
         assert shown(alice)["notice_days"] == "60, 14, 1"
 
+    @pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}], ids=["plain", "htmx"])
+    def test_rules_for_approvals(self, headers):
+        owner = builders.person("Opal")
+        where = builders.organization("Governed", owner=owner)
+        client = builders.signed_in(owner)
+        changes = {"approvals_required": "production", "approval_max_hours": "2", "approval_max_uses": "5"}
+        with builders.gains(where.id, "policy.changed") as gained:
+            response = client.post("/settings/policies", {**shown(client), **changes}, headers=headers)
+        assert (response.status_code, response["Location"]) == (303, "/settings/policies")
+        assert gained[0].data["before"] == {
+            "approvals_required": "none",
+            "approval_max_hours": 24,
+            "approval_max_uses": 100,
+        }
+        assert gained[0].data["after"] == {
+            "approvals_required": "production",
+            "approval_max_hours": 2,
+            "approval_max_uses": 5,
+        }
+        assert gained[0].data["target"] == where.id
+        after = shown(client)
+        assert {name: str(after[name]) for name in changes} == changes
+
     def test_it_says_whether_somebody_receives_new_secrets(self, cast):
         owner = builders.person("Olga")
         where = builders.organization("Without", owner=owner)
@@ -86,6 +109,13 @@ class TestPolicies:
             ),
             ({"ingestion_max_days": "366"}, "ingestion_max_days"),
             ({"self_rotation_max_days": "0"}, "self_rotation_max_days"),
+            ({"approvals_required": "sometimes"}, "approvals_required"),
+            ({"approvals_required": ""}, "approvals_required"),
+            ({"approval_max_hours": "0"}, "approval_max_hours"),
+            ({"approval_max_hours": "25"}, "approval_max_hours"),
+            ({"approval_max_hours": ""}, "approval_max_hours"),
+            ({"approval_max_uses": "0"}, "approval_max_uses"),
+            ({"approval_max_uses": "101"}, "approval_max_uses"),
             ({"leaver_action": "nothing"}, "leaver_action"),
             ({"leaver_action": "hand_over", "leaver_team": ""}, "leaver_team"),
             ({"leaver_action": "rotate", "leaver_team": ""}, "leaver_team"),
