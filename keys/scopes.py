@@ -15,7 +15,7 @@ from typing import Final
 
 from keys.errors import Invalid
 from keys.secret import Kind
-from orgs.roles import Risk
+from orgs.roles import EVERY_RISK, Risk
 
 SCOPE: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}:[a-z*][a-z0-9_*-]{0,31}")
 BREAK_GLASS: Final = "keys:breakglass"
@@ -148,6 +148,24 @@ def effective(
         elif is_wildcard(scope):
             kept.update(_concrete(scope, layers, risks, allowed))
     return tuple(sorted(kept))
+
+
+def usable(scopes: Collection[str], risks: Risks, allowed: Collection[Risk]) -> list[str]:
+    """Return what a key is to carry so that it can do without an owner's role what it could do with it, sorted.
+
+    Under a role that may not use every risk, each wildcard gives way to what it covers today: without the role it
+    would also be good for what the catalogue lacks. Of more than a key can carry, what it names itself goes first.
+
+    Args:
+        scopes: what the key carries.
+        risks: the catalogue, scope to risk.
+        allowed: the risks that the role may use.
+    """
+    if set(allowed) == EVERY_RISK:
+        return sorted(scopes)
+    concrete = [scope for scope in sorted({*scopes, *risks}) if not is_wildcard(scope)]
+    found = [scope for scope in concrete if permits(scope, scopes, (), risks, allowed)]
+    return sorted(sorted(found, key=lambda scope: scope not in scopes)[:MAX_SCOPES])
 
 
 def preset(name: Preset | str, catalogue: Mapping[str, CatalogueScope], kind: Kind) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class Member(Actor):
 
     def role_at(self, project: Project) -> Role | None:
         """Return the highest role that holds at a project; None where the person has no standing there."""
-        return highest(grant.role for grant in self.grants if project.path.startswith(grant.path))
+        return role_at(self.grants, project)
 
     def may(self, permission: Permission, project: Project | None = None) -> bool:
         """Return whether any role at `project`, or over the whole organization, allows something.
@@ -80,6 +80,11 @@ class Member(Actor):
     def may_change_webhooks(self) -> bool:
         """Whether the person sees and changes the organization's webhooks, as `audit` asks."""
         return self.may(Permission.ORGANIZATION_CONFIGURE)
+
+
+def role_at(held: Sequence[Grant], project: Project) -> Role | None:
+    """Return the highest of some grants' roles that holds at a project; None where none does."""
+    return highest(grant.role for grant in held if project.path.startswith(grant.path))
 
 
 def grants(memberships: Sequence[Membership]) -> tuple[Grant, ...]:

@@ -1,18 +1,24 @@
 """The few calls that must go upwards: filled in `AppConfig.ready()` of the apps above, run in the same transaction."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from audit.actors import Actor
+from orgs.members import Grant
 from orgs.models import Environment, Organization, Project
 
 type Facts = Mapping[str, str | int | bool | None]
 
 
 class MemberLeaving(Protocol):
-    """Settle what a person leaves behind in an organization; what is returned goes into the ledger's entry."""
+    """Settle what a person leaves behind in an organization; what is returned goes into the ledger's entry.
 
-    def __call__(self, organization_id: str, user_id: str, *, actor: Actor) -> Facts: ...
+    `grants` are the roles that they had until this transaction.
+    """
+
+    def __call__(
+        self, organization_id: str, user_id: str, *, grants: Sequence[Grant], actor: Actor
+    ) -> Facts: ...
 
 
 class OrganizationClosing(Protocol):

@@ -10,14 +10,18 @@ from django.db.models.functions import Least
 from audit import ledger
 from audit.actors import Actor
 from audit.acts import Act
-from keys import clock
+from audit.ledger import Recorder
+from keys import catalogue, clock
 from keys.errors import KeysError
 from keys.models import ApiKey, KeyPolicy, KeySecret, OwnerType, Recipient
 from keys.models.key import RevocationReason
 from keys.models.policy import LeaverAction
+from keys.scopes import usable
 from keys.services.common import facts, policy_of
 from keys.services.recipients import newest_recipient
 from keys.services.rotating import rotate_unattended
+from orgs.members import Grant, role_at
+from orgs.roles import ceiling
 
 _ENTRIES = {
     LeaverAction.DISABLE: (Act.KEY_DISABLED, {"cause": "owner_left"}),
@@ -27,18 +31,31 @@ _ENTRIES = {
 }
 
 
-def settle_keys_of_leaver(organization_id: str, user_id: str, *, actor: Actor) -> dict[str, Any]:
+def settle_keys_of_leaver(
+    organization_id: str, user_id: str, *, grants: Sequence[Grant], actor: Actor
+) -> dict[str, Any]:
     """Do with the leaver's keys what the organization's policy says, in the transaction that removes them.
 
     Writes each key that has not ended, and an entry for each. Subscribed to `orgs.ports.on_member_leaving`.
+
+    A team's key is bound by no role, and nobody looked at it: so a key that is handed to one can do no more than it
+    could before. What the leaver's role did not let it do is taken from it (`key.scopes_changed`); a key that could do
+    nothing is disabled, until somebody who may grant its scopes enables it.
 
     To rotate, each is handed to the policy's team in the same transaction, or it would work no more: a member without
     a role has an empty ceiling. Nothing is sealed to a recipient that the leaver registered. A key that can't be
     rotated unattended, because nobody could receive its secret or another rotation runs, ends after the grace instead,
     and its notices tell of that.
 
+    Args:
+        organization_id: whom they leave.
+        user_id: who leaves.
+        grants: the roles that they had until now.
+        actor: who removes them.
+
     Returns:
-        What the removal's entry says of it: `keys_action` and `keys_count`; to rotate, `keys_ending` of them.
+        What the removal's entry says of it: `keys_action` and `keys_count`; to hand over, `keys_narrowed` of them; to
+        rotate, `keys_ending` of them.
     """
     policy = policy_of(organization_id)
     action = LeaverAction(policy.leaver_action)
@@ -48,16 +65,47 @@ def settle_keys_of_leaver(organization_id: str, user_id: str, *, actor: Actor) -
         keys = list(
             owned.select_for_update(of=("self",)).select_related("project", "environment").order_by("id")
         )
+        told: dict[str, Any] = {"keys_action": action.value, "keys_count": len(keys)}
+        if action in {LeaverAction.HAND_OVER, LeaverAction.ROTATE}:
+            told["keys_narrowed"] = _narrow(entry, keys, grants)
         ApiKey.objects.filter(pk__in=[key.pk for key in keys]).update(
             **_columns(action, policy.leaver_team, actor, now), updated_at=now
         )
         act, data = _ENTRIES[action]
         for key in keys:
             entry(act, target=key.id, data=facts(key, **data))
-        told: dict[str, Any] = {"keys_action": action.value, "keys_count": len(keys)}
         if action is LeaverAction.ROTATE:
             told["keys_ending"] = _rotate(keys, user_id, policy, actor, now)
     return told
+
+
+def _narrow(entry: Recorder, keys: Sequence[ApiKey], grants: Sequence[Grant]) -> int:
+    """Leave each key what its owner's role let it do (spec KEYS §4); return how many carried more than that."""
+    risks = catalogue.risks(catalogue.load())
+    narrowed = 0
+    for key in keys:
+        left = usable(key.scopes, risks, ceiling(role_at(grants, key.project)))
+        if set(left) == set(key.scopes):
+            continue
+        narrowed += 1
+        if left:
+            _set_scopes(entry, key, left)
+        elif not key.is_disabled:
+            _disable(entry, key)
+    return narrowed
+
+
+def _set_scopes(entry: Recorder, key: ApiKey, scopes: list[str]) -> None:
+    changes = {"before": {"scopes": key.scopes}, "after": {"scopes": scopes}}
+    ApiKey.objects.filter(pk=key.pk).update(scopes=scopes)
+    key.scopes = scopes
+    entry(Act.KEY_SCOPES_CHANGED, target=key.id, data=facts(key, **changes, cause="owner_left"))
+
+
+def _disable(entry: Recorder, key: ApiKey) -> None:
+    ApiKey.objects.filter(pk=key.pk).update(is_disabled=True)
+    key.is_disabled = True
+    entry(Act.KEY_DISABLED, target=key.id, data=facts(key, cause="owner_left"))
 
 
 def _columns(action: LeaverAction, team: str, actor: Actor, now: datetime) -> dict[str, Any]:

@@ -5,11 +5,13 @@ after the other; and the actor's own standing is read again under that lock, so 
 does not finish what they began.
 """
 
+from collections.abc import Sequence
+
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from audit.actors import Actor
 from audit.acts import Act
-from orgs import ports, sessions
+from orgs import members, ports, sessions
 from orgs.errors import Gone, Invalid, LastOwner
 from orgs.models import Membership, User
 from orgs.roles import Role
@@ -81,26 +83,28 @@ def remove_member(membership: Membership, *, actor: Actor, entirely: bool = Fals
             owns = standing.is_owner(found.user_id, found.organization_id)
             standing.check(actor, found.organization_id, touches_owner=owns)
         all_of_them = Membership.objects.filter(organization_id=found.organization_id, user_id=found.user_id)
-        ending = list(all_of_them.all()) if entirely else [found]
+        ended = all_of_them if entirely else all_of_them.filter(pk=found.pk)
+        ending = list(ended.select_related("project"))
         for each in ending:
             if not _not_the_last_owner(each).delete()[0]:
                 raise LastOwner
         has_left = not all_of_them.exists()
-        facts = _settle(found, actor=actor) if has_left else {}
+        facts = _settle(found, ending, actor=actor) if has_left else {}
         for each in ending:
             data = {"user": each.user_id, "role": each.role, "project": each.project_id, "has_left": has_left}
             entry(Act.MEMBER_REMOVED, target=each.id, data=data | facts, sealed=_sealed(found.user))
     return has_left
 
 
-def _settle(found: Membership, *, actor: Actor) -> dict[str, object]:
-    """Settle what somebody leaves behind who has no membership left, and return what the entry says of it."""
+def _settle(found: Membership, ended: Sequence[Membership], *, actor: Actor) -> dict[str, object]:
+    """Settle what somebody leaves behind whose last memberships ended, and return what the entry says of it."""
+    grants = members.grants(ended)
     facts: dict[str, object] = {
         "sessions_ended": sessions.end_all(found.user_id),
         "invitations_withdrawn": standing.withdraw_stale_invitations(found.user_id, found.organization_id),
     }
     for settle in ports.on_member_leaving:
-        facts |= settle(found.organization_id, found.user_id, actor=actor)
+        facts |= settle(found.organization_id, found.user_id, grants=grants, actor=actor)
     return facts
 
 

@@ -24,7 +24,7 @@ def cast():
 
 def leave(cast, user):
     with tenancy.within(cast.acme.id):
-        membership = Membership.objects.get(organization=cast.acme, user=user)
+        membership = Membership.objects.filter(organization=cast.acme, user=user)[0]
         services.remove_member(membership, actor=cast.member(cast.alice), entirely=True)
 
 
@@ -183,6 +183,113 @@ class TestRotating:
         with tenancy.within(cast.acme.id):
             assert not Rotation.objects.filter(key=created.key).exists()
         assert key_builders.read(created.key.id, cast.acme).owner_user_id == cast.bob.id
+
+
+class TestHandingOver:
+    """A team's key is bound by no role: so it takes over what the leaver's let the key do, and no more."""
+
+    @pytest.fixture(autouse=True)
+    def policy(self, cast):
+        set_policy(cast, leaver_action="hand_over", leaver_team="NOC")
+
+    def can(self, created, cast, scope):
+        return key_builders.verify(created.secret, cast.acme, query=parse_query(scope)) == "VALID"
+
+    def made(self, cast, *scopes, owner=None, **fields):
+        return key_builders.create(
+            cast.acme, cast.alice, scopes=scopes, owner=Owner(member=owner or cast.bob), **fields
+        )
+
+    def leave(self, cast, user):
+        before = len(key_builders.entries(cast.acme))
+        leave(cast, user)
+        return key_builders.entries(cast.acme)[before:]
+
+    @pytest.mark.parametrize("action", ["hand_over", "rotate"])
+    def test_what_their_role_kept_from_the_key_is_taken_from_it(self, cast, action):
+        set_policy(cast, leaver_action=action)
+        created = self.made(cast, "incidents:write", "admin:projects")
+        assert not self.can(created, cast, "admin:projects")
+        gained = self.leave(cast, cast.bob)
+        assert [entry["act"] for entry in gained] == ["key.scopes_changed", "key.changed", "member.removed"]
+        assert gained[0]["data"]["before"] == {"scopes": ["admin:projects", "incidents:write"]}
+        assert gained[0]["data"]["after"] == {"scopes": ["incidents:write"]}
+        assert gained[0]["data"]["cause"] == "owner_left"
+        assert gained[-1]["data"]["keys_narrowed"] == 1
+        assert key_builders.read(created.key.id, cast.acme).scopes == ["incidents:write"]
+        assert self.can(created, cast, "incidents:write")
+        assert not self.can(created, cast, "admin:projects")
+
+    def test_a_wildcard_becomes_what_it_was_worth(self, cast):
+        created = self.made(cast, "incidents:*")
+        worth = {scope: self.can(created, cast, scope) for scope in key_builders.SCOPES}
+        assert worth["incidents:write"]
+        assert not worth["incidents:*"]
+        leave(cast, cast.bob)
+        assert {scope: self.can(created, cast, scope) for scope in key_builders.SCOPES} == worth
+        assert not self.can(created, cast, "incidents:made_up")
+
+    def test_it_is_the_role_of_that_moment(self, cast):
+        created = self.made(cast, "incidents:read", "incidents:write")
+        with tenancy.within(cast.acme.id):
+            membership = Membership.objects.get(organization=cast.acme, user=cast.bob)
+            services.change_role(membership, Role.VIEWER, actor=cast.member(cast.alice))
+        leave(cast, cast.bob)
+        assert key_builders.read(created.key.id, cast.acme).scopes == ["incidents:read"]
+
+    def test_and_the_role_at_the_keys_project(self, cast):
+        above, heir = builders.project(builders.root(cast.acme)), builders.person("Heir")
+        builders.join(heir, cast.acme, Role.VIEWER)
+        builders.join(heir, cast.acme, Role.ADMIN, above)
+        scopes = ("admin:projects", "incidents:read")
+        there = self.made(cast, *scopes, owner=heir, project=builders.project(above))
+        elsewhere = self.made(cast, *scopes, owner=heir)
+        gained = self.leave(cast, heir)
+        assert gained[-1]["data"]["keys_narrowed"] == 1
+        assert key_builders.read(there.key.id, cast.acme).scopes == list(scopes)
+        assert key_builders.read(elsewhere.key.id, cast.acme).scopes == ["incidents:read"]
+
+    def test_who_may_everything_leaves_keys_that_may_what_they_could(self, cast):
+        created = self.made(cast, "incidents:*", "admin:projects", owner=cast.anna)
+        assert [entry["act"] for entry in self.leave(cast, cast.anna)] == ["key.changed", "member.removed"]
+        assert self.can(created, cast, "incidents:made_up")
+
+    @pytest.mark.parametrize("action", ["hand_over", "rotate"])
+    def test_a_key_that_could_do_nothing_is_disabled(self, cast, action):
+        """Where the leaver lost the role at its project before, it was worth nothing; it wakes up for nobody."""
+        key_builders.recipient(cast.acme, cast.alice)
+        set_policy(cast, leaver_action=action)
+        project = builders.project(builders.root(cast.acme))
+        other = builders.project(builders.root(cast.acme))
+        heir = builders.person("Heir")
+        at_project = builders.join(heir, cast.acme, Role.DEVELOPER, project)
+        builders.join(heir, cast.acme, Role.DEVELOPER, other)
+        created = self.made(cast, "incidents:read", owner=heir, project=project)
+        with tenancy.within(cast.acme.id):
+            assert not services.remove_member(at_project, actor=cast.member(cast.alice))
+        assert not self.can(created, cast, "incidents:read")
+        gained = self.leave(cast, heir)
+        assert [entry["act"] for entry in gained] == ["key.disabled", "key.changed", "member.removed"]
+        assert key_builders.verify(created.secret, cast.acme) == "DISABLED"
+        assert key_builders.read(created.key.id, cast.acme).owner_team == "NOC"
+
+    def test_one_that_was_disabled_is_not_disabled_again(self, cast):
+        created = self.made(cast, "admin:projects")
+        with tenancy.within(cast.acme.id):
+            key_services.disable_key(created.key, actor=callers.of_member(cast.member(cast.alice)))
+        assert [entry["act"] for entry in self.leave(cast, cast.bob)] == ["key.changed", "member.removed"]
+
+    def test_whoever_hands_one_over_themselves_gives_what_they_hold(self, cast):
+        created = self.made(cast, "incidents:read", "admin:projects")
+        with tenancy.within(cast.acme.id):
+            key_services.change_key(
+                created.key,
+                key_services.Changes(owner=Owner(team="NOC")),
+                actor=callers.of_member(cast.member(cast.alice)),
+            )
+        assert self.can(created, cast, "admin:projects")
+        leave(cast, cast.bob)
+        assert self.can(created, cast, "admin:projects")
 
 
 def _broken(*_arguments):

@@ -20,6 +20,7 @@ from orgs.errors import (
     Taken,
     WrongPerson,
 )
+from orgs.members import Grant
 from orgs.models import Invitation, Membership, Session, User
 from orgs.roles import Role
 from tests import builders
@@ -135,15 +136,26 @@ class TestRemoveMember:
     def test_asks_the_apps_above_in_the_same_transaction(self, cast, monkeypatch):
         asked = []
 
-        def settle(organization_id, user_id, *, actor):
-            asked.append((organization_id, user_id, actor.id, connection.in_atomic_block))
+        def settle(organization_id, user_id, *, grants, actor):
+            held = {(grant.role, grant.path) for grant in grants}
+            asked.append((organization_id, user_id, held, actor.id, connection.in_atomic_block))
             return {"keys_action": "disable", "keys_count": 3}
 
         monkeypatch.setattr(ports, "on_member_leaving", [settle])
         with builders.gains(cast.acme.id, "member.removed") as gained:
             services.remove_member(of(cast.bob, cast.acme)[0], actor=cast.member(cast.alice))
-        assert asked == [(cast.acme.id, cast.bob.id, cast.alice.id, True)]
+        assert asked == [(cast.acme.id, cast.bob.id, {(Role.DEVELOPER, "")}, cast.alice.id, True)]
         assert (gained[0].data["keys_action"], gained[0].data["keys_count"]) == ("disable", 3)
+
+    def test_and_tells_them_every_role_that_ends_in_it(self, cast, monkeypatch):
+        asked = []
+        monkeypatch.setattr(
+            ports, "on_member_leaving", [lambda *_, grants, **__: asked.append(set(grants)) or {}]
+        )
+        project = builders.project(builders.root(cast.acme))
+        builders.join(cast.bob, cast.acme, Role.ADMIN, project)
+        services.remove_member(of(cast.bob, cast.acme)[0], actor=cast.member(cast.alice), entirely=True)
+        assert asked == [{Grant(Role.DEVELOPER, ""), Grant(Role.ADMIN, project.path)}]
 
     def test_nothing_is_removed_when_they_fail(self, cast, monkeypatch):
         def fail(*_, **__):

@@ -389,7 +389,7 @@ KEYS = {
     "remove_recipient": lambda w: partial(key_services.remove_recipient, w.recipient(), actor=w.actor),
     "tell_of_expiry": lambda w: partial(key_services.tell_of_expiry, w.cast.acme.id, [w.ending_key().id]),
     "settle_keys_of_leaver": lambda w: partial(
-        key_services.settle_keys_of_leaver, w.cast.acme.id, w.key.owner_user_id, actor=w.actor
+        key_services.settle_keys_of_leaver, w.cast.acme.id, w.key.owner_user_id, grants=(), actor=w.actor
     ),
 }
 AUDIT = {

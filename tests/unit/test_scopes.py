@@ -4,7 +4,19 @@ from hypothesis import strategies as st
 
 from keys import scopes
 from keys.errors import Invalid
-from keys.scopes import CatalogueScope, all_of, covers, effective, holds, missing, parse_query, permits
+from keys.scopes import (
+    MAX_SCOPES,
+    CatalogueScope,
+    all_of,
+    covers,
+    effective,
+    holds,
+    is_wildcard,
+    missing,
+    parse_query,
+    permits,
+    usable,
+)
 from keys.secret import Kind
 from orgs.roles import EVERY_RISK, Risk
 
@@ -273,6 +285,31 @@ CATALOGUE = {
         ("keys:breakglass", Risk.ADMIN, Kind, False),
     ]
 }
+
+
+class TestUsable:
+    """What stays of a key whose owner's role bounds it no more."""
+
+    @bounded
+    @given(CHOICES, LAYERS, ALLOWED, NAMES)
+    def test_it_is_what_the_role_let_it_do_and_no_more(self, held, layers, allowed, wanted):
+        before = permits(wanted, held, layers, RISKS, allowed)
+        after = permits(wanted, usable(held, RISKS, allowed), layers, RISKS, EVERY_RISK)
+        assert after <= before
+        if not is_wildcard(wanted):
+            assert after == before
+
+    def test_no_wildcard_survives_a_role_that_may_not_everything(self):
+        assert usable(["b:*"], RISKS, LOW) == ["b:read", "b:write"]
+        assert usable(["c:*"], RISKS, LOW) == []
+        assert usable(["a:*", "b:read"], RISKS, EVERY_RISK) == ["a:*", "b:read"]
+
+    def test_of_too_many_the_named_ones_stay(self):
+        many = {f"x:a{number:03}": Risk.READ for number in range(70)}
+        found = usable(["x:*", "x:a069", "y:read"], {**many, "y:read": Risk.READ}, LOW)
+        assert len(found) == MAX_SCOPES
+        assert {"x:a069", "y:read"} < set(found)
+        assert found == sorted(found)
 
 
 class TestPreset:
