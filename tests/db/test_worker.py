@@ -20,8 +20,6 @@ from portal.embedded import Cluster
 from tests import cluster, usage_builders
 from tests.db.test_usage_rolling import call, value
 
-pytestmark = pytest.mark.timed
-
 SECONDS = 40
 
 
