@@ -22,7 +22,7 @@ from audit.acts import Act
 from audit.errors import EntryInvalid
 from audit.models import Entry, Mail, NoticeCursor, Sealed
 from audit.models.notice import MAX_ERROR
-from audit.notices import Told
+from audit.notices import People, Told
 
 # A break-glass act or a policy can cause ten thousand entries; no more are held in memory at once.
 MOST_ENTRIES: Final = 20_000
@@ -46,7 +46,7 @@ CLAIM = """
         due_at = now() + make_interval(secs => (%s::integer[])[least(attempts + 1, %s)])
     WHERE id = (SELECT id FROM audit_mail WHERE state = 'waiting' AND due_at <= now() ORDER BY due_at, id
         LIMIT 1 FOR UPDATE SKIP LOCKED)
-    RETURNING id, organization_id, epoch, index, user_id, roles, subject, text
+    RETURNING id, organization_id, epoch, index, user_id, roles, project_id, subject, text
 """
 GIVE_UP = """
     UPDATE audit_mail SET state = 'given_up', text = ''
@@ -77,6 +77,7 @@ class Claimed:
     index: int
     user_id: str
     roles: list[str]
+    project_id: str
     subject: str
     text: str
 
@@ -145,11 +146,7 @@ def _make(organization_id: str, entries: Sequence[Entry]) -> None:
     now = timezone.now()
     letters = notices.letters(
         told,
-        {
-            roles: _ids(organization_id, roles, ())
-            for roles in {rule.roles for rule in notices.RULES.values()}
-        },
-        frozenset(_ids(organization_id, (), {each.owner_id for each in told} - {""})),
+        _may_be_told(organization_id, told),
         organization=_name(organization_id),
         base_url=settings.KEYSTEAD_BASE_URL,
     )
@@ -161,7 +158,8 @@ def _make(organization_id: str, entries: Sequence[Entry]) -> None:
                 index=letter.place[1],
                 user_id=letter.user_id,
                 act=letter.act,
-                roles=sorted(letter.roles),
+                roles=sorted(letter.standing.roles),
+                project_id=letter.standing.project_id,
                 subject=letter.subject,
                 text=letter.text,
                 created_at=now,
@@ -174,6 +172,16 @@ def _make(organization_id: str, entries: Sequence[Entry]) -> None:
     )
     if letters:
         queue.put("audit.send_mails", lock="audit.send_mails", arguments={}, queue=QUEUE)
+
+
+def _may_be_told(organization_id: str, told: Sequence[Told]) -> People:
+    every = {rule.roles for rule in notices.RULES.values()}
+    projects = {each.project_id for each in told} - {""}
+    return People(
+        holders={roles: _ids(organization_id, roles, ()) for roles in every},
+        local={roles: _local(organization_id, roles, projects) for roles in every},
+        owners=frozenset(_ids(organization_id, (), {each.owner_id for each in told} - {""})),
+    )
 
 
 def _told(organization_id: str, entries: Sequence[Entry]) -> Iterator[Told]:
@@ -198,6 +206,7 @@ def _told(organization_id: str, entries: Sequence[Entry]) -> Iterator[Told]:
             name=about.name or str(parsed.data.get("name") or ""),
             path=about.path,
             owner_id=about.owner_id,
+            project_id=about.project_id,
             data=parsed.data,
         )
 
@@ -228,6 +237,17 @@ def _people(
 ) -> Iterator[ports.Recipient]:
     for answer in ports.recipients:
         yield from answer(organization_id, roles, user_ids)
+
+
+def _local(
+    organization_id: str, roles: Collection[str], project_ids: Collection[str]
+) -> Mapping[str, Mapping[str, str]]:
+    if not roles or not project_ids:
+        return {}
+    found: dict[str, Mapping[str, str]] = {}
+    for answer in ports.project_recipients:
+        found |= answer(organization_id, roles, project_ids)
+    return found
 
 
 def _name(organization_id: str) -> str:
@@ -299,10 +319,17 @@ def _send(claimed: Claimed, mailer: Mailer) -> bool:
 
 def _reader(claimed: Claimed) -> ports.Recipient | None:
     """Return whose mail it is, if they still stand where they stood: they may have left since it was made."""
-    roles, ids = (claimed.roles, ()) if claimed.roles else ((), (claimed.user_id,))
     with tenancy.within(claimed.organization_id):
+        in_person = not claimed.roles or _stands_at_project(claimed)
+        roles, ids = ((), (claimed.user_id,)) if in_person else (claimed.roles, ())
         people = _people(claimed.organization_id, roles, ids)
         return next((person for person in people if person.id == claimed.user_id), None)
+
+
+def _stands_at_project(claimed: Claimed) -> bool:
+    place = claimed.project_id
+    local = _local(claimed.organization_id, claimed.roles, [place] if place else [])
+    return claimed.user_id in local.get(place, {})
 
 
 def _message(claimed: Claimed, reader: ports.Recipient) -> mail.EmailMessage:

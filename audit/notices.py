@@ -28,7 +28,8 @@ _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 class Told:
     """One entry as a mail tells of it.
 
-    `name`, `path` and `owner_id` are of its target, empty where nothing is known of it; `who` is the actor's name.
+    `name`, `path`, `owner_id` and `project_id` are of its target, empty where nothing is known of it; `who` is the
+    actor's name.
     """
 
     epoch: int
@@ -41,6 +42,7 @@ class Told:
     name: str = ""
     path: str = ""
     owner_id: str = ""
+    project_id: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -56,8 +58,9 @@ class Words:
 class Rule:
     """How one act is told.
 
-    `roles` in the whole organization get the mail, and with `tells_owner` whoever the target belongs to. `many` is
-    the subject of a mail about several, with `{count}`; `page` is the path where they are seen together.
+    `roles` in the whole organization get the mail, and at the target's project or above it; with `tells_owner` also
+    whoever the target belongs to. `many` is the subject of a mail about several, with `{count}`; `page` is the path
+    where they are seen together.
     """
 
     words: Callable[[Told], Words]
@@ -70,13 +73,35 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """Who may be told.
+
+    `holders`: ids of who holds one of some roles in the whole organization. `local`: who holds one at a project or
+    above it, by roles, project and person, with the topmost project where they do. `owners`: of the ids that own
+    targets, those of people who may be told.
+    """
+
+    holders: Mapping[frozenset[str], Sequence[str]]
+    local: Mapping[frozenset[str], Mapping[str, Mapping[str, str]]]
+    owners: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Why somebody is told: for roles, in the whole organization or at one project; without roles, in person."""
+
+    roles: frozenset[str] = frozenset()
+    project_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A mail to one person. `place` is the entry's, or the first one's of many; `roles` why they get it, if by role."""
+    """A mail to one person. `place` is the entry's, or the first one's of many."""
 
     place: tuple[int, int]
     act: Act
     user_id: str
-    roles: frozenset[str]
+    standing: Standing
     subject: str
     text: str
 
@@ -86,47 +111,41 @@ def is_mailed(act: str) -> bool:
     return act in RULES
 
 
-def letters(
-    told: Sequence[Told],
-    people: Mapping[frozenset[str], Sequence[str]],
-    owners: frozenset[str],
-    *,
-    organization: str,
-    base_url: str,
-) -> list[Letter]:
-    """Return the mails that entries cause.
+def letters(told: Sequence[Told], people: People, *, organization: str, base_url: str) -> list[Letter]:
+    """Return the mails that entries cause: each entry is told to a person once.
 
     Args:
         told: entries in the order of the ledger; those that are not told by mail are left out.
-        people: ids of who holds one of these roles, for the roles of each rule.
-        owners: of the ids that own targets, those of people who may be told.
+        people: who may be told, for the roles of each rule.
         organization: its name.
         base_url: of the portal, without a slash at the end.
     """
-    gathered: dict[tuple[Act, str], list[Told]] = {}
-    roles: dict[tuple[Act, str], frozenset[str]] = {}
+    # What somebody hears as a project's admin is a mail of its own: it goes if they still are when it is sent.
+    gathered: dict[tuple[Act, str, str], list[Told]] = {}
+    roles: dict[tuple[Act, str, str], frozenset[str]] = {}
     for entry in told:
         rule = RULES.get(entry.act)
         if rule is None or not rule.is_told(entry):
             continue
-        for person, by in _readers(entry, rule, people, owners).items():
-            gathered.setdefault((entry.act, person), []).append(entry)
+        for person, by in _readers(entry, rule, people).items():
+            about = (entry.act, person, by.project_id)
+            gathered.setdefault(about, []).append(entry)
             # Whom one of them concerns in person keeps the mail when a role is taken away.
-            roles[entry.act, person] = by & roles.get((entry.act, person), by)
+            roles[about] = by.roles & roles.get(about, by.roles)
     return [
-        _letter(part, person, roles[act, person], organization, base_url)
-        for (act, person), entries in gathered.items()
+        _letter(part, about[1], Standing(roles[about], about[2]), organization, base_url)
+        for about, entries in gathered.items()
         for part in _parts(entries)
     ]
 
 
-def _readers(
-    entry: Told, rule: Rule, people: Mapping[frozenset[str], Sequence[str]], owners: frozenset[str]
-) -> dict[str, frozenset[str]]:
-    """Return who is told of an entry, and for which roles: none for whom the target belongs to."""
-    readers = dict.fromkeys(people.get(rule.roles, ()), rule.roles)
-    if rule.tells_owner and entry.owner_id in owners:
-        readers[entry.owner_id] = frozenset()
+def _readers(entry: Told, rule: Rule, people: People) -> dict[str, Standing]:
+    """Return who is told of an entry, and why: in person before the organization's roles, those before a project's."""
+    local = people.local.get(rule.roles, {}).get(entry.project_id, {})
+    readers = {person: Standing(rule.roles, project_id) for person, project_id in local.items()}
+    readers |= dict.fromkeys(people.holders.get(rule.roles, ()), Standing(rule.roles))
+    if rule.tells_owner and entry.owner_id in people.owners:
+        readers[entry.owner_id] = Standing()
     if not rule.tells_actor:
         readers.pop(entry.actor, None)
     return readers
@@ -137,26 +156,29 @@ def _parts(entries: Sequence[Told]) -> Sequence[Sequence[Told]]:
 
 
 def _letter(
-    entries: Sequence[Told], person: str, roles: frozenset[str], organization: str, base_url: str
+    entries: Sequence[Told], person: str, standing: Standing, organization: str, base_url: str
 ) -> Letter:
     first, rule = entries[0], RULES[entries[0].act]
     words = rule.words(first) if len(entries) == 1 else _many(entries, rule)
     path = first.path if len(entries) == 1 and first.path else rule.page
     place = word(organization)
-    reason = (
-        f"You get this as an owner or admin of {place}."
-        if roles
-        else f"You get this because it concerns what is yours at {place}."
-    )
     subject = f"[{place}] {words.subject}"
     return Letter(
         place=(first.epoch, first.index),
         act=first.act,
         user_id=person,
-        roles=roles,
+        standing=standing,
         subject=subject if len(subject) <= LONGEST_SUBJECT else subject[: LONGEST_SUBJECT - 1] + _ELLIPSIS,
-        text="\n\n".join([*words.paragraphs, f"{base_url}{path}", f"--\n{reason}"]) + "\n",
+        text="\n\n".join([*words.paragraphs, f"{base_url}{path}", f"--\n{_reason(standing, place)}"]) + "\n",
     )
+
+
+def _reason(standing: Standing, place: str) -> str:
+    if standing.project_id:
+        return f"You get this as an admin of a project of {place}."
+    if standing.roles:
+        return f"You get this as an owner or admin of {place}."
+    return f"You get this because it concerns what is yours at {place}."
 
 
 def _many(entries: Sequence[Told], rule: Rule) -> Words:

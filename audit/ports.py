@@ -69,16 +69,25 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What an entry is about, in words for a mail: its name, whose it is ("" for nobody's), and its page's path."""
+    """What an entry is about, in words for a mail: its name, whose it is ("" for nobody's), and its page's path.
+
+    `project_id`: the project that all of it lies in, whose admins may hear of it; "" for the whole organization's.
+    """
 
     name: str = ""
     owner_id: str = ""
     path: str = ""
+    project_id: str = ""
 
 
 # One callable of the organizations' app. (organization's id, roles held in the whole organization, ids of people) →
 # whoever holds one of the roles or is one of the people; nobody where the organization is suspended.
 recipients: list[Callable[[str, Collection[str], Collection[str]], Sequence[Recipient]]] = []
+# One callable too. (organization's id, roles, ids of projects) → by project, whoever holds one of the roles there or at
+# a project above it, each with the topmost project where they hold it; nobody where the organization is suspended.
+project_recipients: list[
+    Callable[[str, Collection[str], Collection[str]], Mapping[str, Mapping[str, str]]]
+] = []
 # One callable too: the organization's name.
 organization_name: list[Callable[[str], str]] = []
 # Each says what it knows of the targets of entries. (organization's id, targets).

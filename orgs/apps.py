@@ -11,5 +11,6 @@ class OrgsConfig(AppConfig):
         from orgs import recipients, step_up  # noqa: PLC0415
 
         ports.recipients.append(recipients.recipients)
+        ports.project_recipients.append(recipients.project_recipients)
         ports.organization_name.append(recipients.organization_name)
         ports.step_up.append(step_up.needed)

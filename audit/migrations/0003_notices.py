@@ -38,6 +38,7 @@ class Migration(migrations.Migration):
                 ("user_id", models.CharField(max_length=64)),
                 ("act", models.CharField(max_length=64)),
                 ("roles", ArrayField(base_field=models.CharField(max_length=16), default=list, size=None)),
+                ("project_id", models.CharField(blank=True, default="", max_length=64)),
                 ("subject", models.CharField(max_length=200)),
                 ("text", models.TextField()),
                 (

@@ -24,7 +24,8 @@ class Mail(models.Model):
     """One mail to one person about one entry, or about many of a kind, of which it names the first.
 
     No address is kept: it is looked up when the mail goes, and whoever has lost their standing gets none. `roles`
-    are those for which the person gets it; none where it concerns the person themselves, as a key's owner.
+    are those for which the person gets it, in the whole organization or at the project `project_id`; none where it
+    concerns the person themselves, as a key's owner.
     """
 
     class State(models.TextChoices):
@@ -40,6 +41,7 @@ class Mail(models.Model):
     user_id = models.CharField(max_length=64)
     act = models.CharField(max_length=64)
     roles = ArrayField(models.CharField(max_length=16), default=list)
+    project_id = models.CharField(max_length=64, blank=True, default="")
     subject = models.CharField(max_length=MAX_SUBJECT)
     text = models.TextField()
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)

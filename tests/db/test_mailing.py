@@ -2,7 +2,8 @@
 
 import smtplib
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core import mail
@@ -13,9 +14,12 @@ from audit.actors import Actor
 from audit.mailing import ServerUnreachableError
 from audit.models import Endpoint, Mail, NoticeCursor
 from audit.tasks import notices as tasks
+from keys import clock
 from keys.callers import of_member
+from keys.listing import Filters
 from keys.secret import Kind
 from orgs import services
+from orgs.models import Project, User
 from orgs.roles import Role
 from tests import builders, key_builders
 
@@ -204,6 +208,169 @@ class TestWhoIsTold:
         work(cast.acme)
         assert {message.to[0] for message in mail.outbox} == {cast.alice.email, cast.anna.email}
         assert all("Somebody left" in message.subject for message in mail.outbox)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Two projects, `east` below the first, and their admins: nora, ed and ben of one each, `both` of noc and east."""
+
+    noc: Project
+    east: Project
+    billing: Project
+    nora: User
+    ed: User
+    ben: User
+    both: User
+
+
+@pytest.fixture
+def places(cast):
+    noc, billing = builders.project(builders.root(cast.acme)), builders.project(builders.root(cast.acme))
+    east = builders.project(noc)
+    nora, ed, ben, both = (builders.person(name) for name in ("Nora", "Ed", "Ben", "Both"))
+    for user, project in ((nora, noc), (ed, east), (ben, billing), (both, noc), (both, east)):
+        builders.join(user, cast.acme, Role.ADMIN, project)
+    for role in (Role.DEVELOPER, Role.AUDITOR, Role.VIEWER):
+        builders.join(builders.person("Somebody"), cast.acme, role, noc)
+    return Places(noc, east, billing, nora, ed, ben, both)
+
+
+def expires(cast, project, **changes):
+    """Make a key of a project that ends in five days, and let the worker's service tell of it."""
+    key = key_of(cast, project=project, expires=clock.now() + timedelta(days=5), **changes)
+    with tenancy.within(cast.acme.id):
+        assert key_builders.services.tell_of_expiry(cast.acme.id, [key.id]) == 1
+    return key
+
+
+def above(cast, *others):
+    return sorted(user.email for user in (cast.alice, cast.anna, *others))
+
+
+def leave(cast, user, project):
+    with tenancy.within(cast.acme.id):
+        membership = user.memberships.get(organization=cast.acme, project=project)
+        services.remove_member(membership, actor=cast.member(cast.alice))
+
+
+class TestAdminsOfProjects:
+    def test_those_of_the_keys_project_and_above_it_once_each(self, cast, places):
+        key = expires(cast, places.noc)
+        work(cast.acme)
+        assert addressed() == above(cast, places.nora, places.both)
+        [letter] = [message for message in mail.outbox if message.to == [places.nora.email]]
+        assert f"The key “{key.name}” expires on" in letter.subject
+        assert letter.body.endswith("You get this as an admin of a project of Acme.\n")
+        mail.outbox.clear()
+        expires(cast, places.east)
+        work(cast.acme)
+        assert addressed() == above(cast, places.nora, places.ed, places.both)
+
+    def test_those_of_the_first_project(self, cast, places):
+        """A role there is one in every project."""
+        rita = builders.person("Rita")
+        builders.join(rita, cast.acme, Role.ADMIN, builders.root(cast.acme))
+        expires(cast, places.billing)
+        expires(cast, builders.root(cast.acme))
+        work(cast.acme)
+        assert addressed() == sorted(above(cast, rita) * 2 + [places.ben.email])
+
+    def test_nobody_gets_two_who_hears_as_something_else_already(self, cast, places):
+        builders.join(cast.anna, cast.acme, Role.ADMIN, places.noc)
+        key = expires(cast, places.noc, owner=places.nora)
+        work(cast.acme)
+        assert addressed() == above(cast, places.nora, places.both)
+        [own] = [message for message in mail.outbox if message.to == [places.nora.email]]
+        assert key.name in own.subject
+        assert "concerns what is yours" in own.body
+
+    def test_many_at_once_name_ones_own_projects_keys_alone(self, cast, places):
+        ours = [expires(cast, places.east).name for _ in range(4)]
+        theirs = [expires(cast, places.billing).name for _ in range(5)]
+        work(cast.acme)
+        bodies = {message.to[0]: message.body for message in mail.outbox}
+        assert sorted(bodies) == above(cast, places.nora, places.ed, places.both, places.ben)
+        for user in (places.nora, places.ed, places.both):
+            assert "4 keys expire soon" in bodies[user.email]
+            assert all(name in bodies[user.email] for name in ours)
+            assert not any(name in bodies[user.email] for name in theirs)
+        assert "5 keys expire soon" in bodies[places.ben.email]
+        assert not any(name in bodies[places.ben.email] for name in ours)
+        assert "9 keys expire soon" in bodies[cast.alice.email]
+
+    def test_whoever_may_grant_an_approval_there(self, cast, places):
+        key = key_of(
+            cast,
+            project=places.noc,
+            kind=Kind.SERVICE,
+            scopes=["incidents:write"],
+            approval_bound=True,
+        )
+        draft = key_builders.services.ApprovalDraft(
+            key=key, scope="incidents:write", reason="Why not", parameters={}
+        )
+        with tenancy.within(cast.acme.id):
+            asker = of_member(cast.member(places.both))
+            asked = key_builders.services.request_approval(draft, actor=asker)
+        work(cast.acme)
+        assert addressed() == above(cast, places.nora)
+        assert all(f"/approvals/{asked.id}\n" in message.body for message in mail.outbox)
+
+    def test_break_glass_within_a_project(self, cast, places):
+        for project in (places.east, places.noc):
+            key_of(cast, project=project)
+        shatter(cast, places.noc)
+        work(cast.acme)
+        assert addressed() == above(cast, places.nora, places.both)
+        assert all("2 keys were revoked" in message.subject for message in mail.outbox)
+
+    def test_break_glass_beyond_a_project_tells_its_admins_nothing_of_the_others(self, cast, places):
+        for project in (places.billing, places.noc):
+            key_of(cast, project=project)
+        shatter(cast, builders.root(cast.acme))
+        work(cast.acme)
+        assert addressed() == above(cast)
+
+    def test_not_of_another_organizations_project(self, cast, places):
+        theirs = builders.project(builders.root(cast.elsewhere))
+        builders.join(builders.person("Eve"), cast.elsewhere, Role.ADMIN, theirs)
+        expires(cast, places.billing)
+        work(cast.acme)
+        work(cast.elsewhere)
+        assert addressed() == above(cast, places.ben)
+
+    def test_nobody_who_lost_the_role_there_since_it_was_made(self, cast, places):
+        """That it is held still at one of the projects is not enough for a mail of another's key."""
+        expires(cast, places.noc)
+        tasks.compose_mails(cast.acme.id)
+        leave(cast, places.both, places.noc)
+        services.disable_user(places.nora, actor=builders.OPERATOR)
+        tasks.send_mails()
+        assert addressed() == above(cast)
+        assert sorted(row.state for row in rows(cast.acme)) == ["dropped", "dropped", "sent", "sent"]
+
+    def test_a_role_that_was_raised_since_is_no_loss(self, cast, places):
+        expires(cast, places.billing)
+        tasks.compose_mails(cast.acme.id)
+        builders.join(places.ben, cast.acme, Role.ADMIN)
+        leave(cast, places.ben, places.billing)
+        tasks.send_mails()
+        assert addressed() == above(cast, places.ben)
+
+    def test_nobody_of_a_suspended_organization(self, cast, places):
+        expires(cast, places.noc)
+        services.suspend_organization(cast.acme, actor=builders.OPERATOR)
+        work(cast.acme)
+        assert addressed() == []
+
+
+def shatter(cast, project):
+    with tenancy.within(cast.acme.id):
+        key_builders.services.break_glass(
+            Filters(organization_id=cast.acme.id, project=project.id),
+            actor=of_member(cast.member(cast.alice), has_stepped_up=True),
+            reason="A laptop was stolen",
+        )
 
 
 class TestOnce:

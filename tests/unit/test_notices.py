@@ -9,7 +9,7 @@ from audit.acts import Act
 from audit.notices import MOST_LISTED, MOST_SINGLE, RULES, Told, day, word
 
 AT = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
-PEOPLE = {notices.OWNERS: ["usr_owner"], notices.OWNERS_AND_ADMINS: ["usr_admin", "usr_owner"]}
+HOLDERS = {notices.OWNERS: ["usr_owner"], notices.OWNERS_AND_ADMINS: ["usr_admin", "usr_owner"]}
 BASE = "https://keys.example.com"
 # What makes an act be told, where it is not always.
 FACTS = {
@@ -33,8 +33,11 @@ def told(act, index=7, **changes):
     return Told(**fields | changes)
 
 
-def letters(*entries, owners=("usr_bob",)):
-    return notices.letters(entries, PEOPLE, frozenset(owners), organization="Acme", base_url=BASE)
+def letters(*entries, owners=("usr_bob",), local=None):
+    people = notices.People(
+        holders=HOLDERS, local={notices.OWNERS_AND_ADMINS: local or {}}, owners=frozenset(owners)
+    )
+    return notices.letters(entries, people, organization="Acme", base_url=BASE)
 
 
 class TestTheTable:
@@ -119,8 +122,51 @@ class TestWhichEntries:
             )
             if letter.user_id == "usr_admin"
         ]
-        assert admin.roles == frozenset()
+        assert admin.standing == notices.Standing()
         assert "10 keys" in admin.subject
+
+
+class TestAdminsOfProjects:
+    LOCAL = {"prj_a": {"usr_local": "prj_top", "usr_admin": "prj_a"}, "prj_b": {"usr_local": "prj_b"}}  # noqa: RUF012
+
+    def test_in_person_goes_before_the_organizations_role_and_that_before_a_projects(self):
+        entry = told(Act.KEY_EXPIRED, project_id="prj_a", owner_id="usr_owner")
+        found = letters(entry, owners=["usr_owner"], local=self.LOCAL)
+        roles = notices.OWNERS_AND_ADMINS
+        assert {letter.user_id: letter.standing for letter in found} == {
+            "usr_local": notices.Standing(roles, "prj_top"),
+            "usr_admin": notices.Standing(roles),
+            "usr_owner": notices.Standing(),
+        }
+        assert len(found) == 3
+
+    def test_what_is_heard_by_different_standing_is_not_one_mail(self):
+        """Each goes if that standing lasts until it is sent; an entry is in one of them."""
+        entries = [
+            told(Act.KEY_EXPIRED, index=index, project_id=project, owner_id=owner)
+            for index, (project, owner) in enumerate(
+                [("prj_a", "")] * 5 + [("prj_b", "")] * 6 + [("prj_a", "usr_local")] * 7
+            )
+        ]
+        found = [
+            letter
+            for letter in letters(*entries, owners=["usr_local"], local=self.LOCAL)
+            if letter.user_id == "usr_local"
+        ]
+        assert [(letter.standing.project_id, letter.place, letter.subject) for letter in found] == [
+            ("prj_top", (1, 0), "[Acme] 5 keys have expired"),
+            ("prj_b", (1, 5), "[Acme] 6 keys have expired"),
+            ("", (1, 11), "[Acme] 7 keys have expired"),
+        ]
+
+    @pytest.mark.parametrize("project", ["", "prj_c"])
+    def test_nobody_for_what_is_not_in_their_project(self, project):
+        found = letters(told(Act.KEY_EXPIRED, project_id=project), local=self.LOCAL)
+        assert [letter.user_id for letter in found] == ["usr_admin", "usr_owner"]
+
+    def test_nobody_of_what_owners_alone_hear_of(self):
+        found = letters(told(Act.WEBHOOK_DISABLED, project_id="prj_a"), local=self.LOCAL)
+        assert [letter.user_id for letter in found] == ["usr_owner"]
 
 
 class TestWords:
