@@ -287,11 +287,20 @@ def _overdue(told: Told) -> Words:
     )
 
 
+UNCONFIRMED: Final = (
+    "Whoever registered your recipient key is no owner or admin any more and may have kept its private key. Under "
+    "Settings, Policies, Recipient keys confirm that you hold it, or register another; or rotate the key by hand."
+)
+
+
 def _failed(told: Told) -> Words:
     subject = f"{_key(told)} could not rotate by itself"
     return Words(
         subject=subject,
-        paragraphs=[f"{subject}. Its present secret goes on working until it expires.", "Rotate it by hand."],
+        paragraphs=[
+            f"{subject}. Its present secret goes on working until it expires.",
+            UNCONFIRMED if told.data.get("reason") == "recipient_unconfirmed" else "Rotate it by hand.",
+        ],
     )
 
 

@@ -8,7 +8,7 @@ from keys.models import ApiKey, KeyPolicy
 from keys.models.policy import LeaverAction
 from keys.services import settle_keys_of_leaver
 from keys.services.common import policy_of
-from keys.services.recipients import newest_recipient
+from keys.services.recipients import lapsing_with, newest_recipient
 from orgs import ports
 from orgs.models import Environment, Project
 
@@ -21,7 +21,23 @@ def register() -> None:
 
 
 def tell_leaving(organization_id: str, user_id: str) -> str:
-    """Return in one sentence what `settle_keys_of_leaver` would do; "" where there are no keys to settle."""
+    """Return what becomes of a leaver's keys and of the recipient keys that they vouch for; "" where there are none."""
+    told = (_tell_of_keys(organization_id, user_id), _tell_of_recipients(organization_id, user_id))
+    return " ".join(sentence for sentence in told if sentence)
+
+
+def _tell_of_recipients(organization_id: str, user_id: str) -> str:
+    names = [recipient.name for recipient in lapsing_with(organization_id, user_id)]
+    if not names:
+        return ""
+    subject, them = ("the recipient key", "it") if len(names) == 1 else ("the recipient keys", "them")
+    return (
+        f"They vouch for {subject} {', '.join(names)}: nothing more is sealed to {them} until another owner or admin "
+        f"confirms {them}."
+    )
+
+
+def _tell_of_keys(organization_id: str, user_id: str) -> str:
     keys = ApiKey.objects.of(organization_id).not_ended(clock.now()).filter(owner_user_id=user_id)
     count = keys.count()
     if not count:
@@ -42,7 +58,7 @@ def tell_leaving(organization_id: str, user_id: str) -> str:
 
 def _tell_rotating(handed: str, count: int, policy: KeyPolicy, leaver: str) -> str:
     after = f"{policy.leaver_grace_seconds // 3_600:,} hours"
-    recipient = newest_recipient(policy.organization_id, but_of=leaver)
+    recipient = newest_recipient(policy.organization_id, but_by=leaver)
     gets, ends = ("gets", "ends") if count == 1 else ("get", "end")
     if recipient is None:
         return (

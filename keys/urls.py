@@ -114,6 +114,11 @@ urlpatterns = [
     path("settings/recipients", recipients.recipients, name="recipients"),
     path("settings/recipients/new", recipients.recipient_register, name="recipient_register"),
     path(
+        "settings/recipients/<recipient:recipient_id>/confirm",
+        recipients.recipient_confirm,
+        name="recipient_confirm",
+    ),
+    path(
         "settings/recipients/<recipient:recipient_id>/remove",
         recipients.recipient_remove,
         name="recipient_remove",

@@ -75,6 +75,12 @@ class Migration(migrations.Migration):
                 ("public_key", models.BinaryField(max_length=32)),
                 ("created_at", models.DateTimeField()),
                 ("created_by", models.CharField(max_length=32)),
+                (
+                    "vouched_by",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=32), size=None
+                    ),
+                ),
                 ("removed_at", models.DateTimeField(blank=True, null=True)),
                 ("removed_by", models.CharField(blank=True, max_length=32)),
                 (

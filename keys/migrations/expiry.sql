@@ -68,12 +68,14 @@ CREATE INDEX rotation_sealed ON keys_rotation (id) WHERE sealed_secret IS NOT NU
 
 ALTER TABLE keys_recipient ADD CONSTRAINT recipient_length CHECK (octet_length(public_key) = 32);
 ALTER TABLE keys_recipient ADD CONSTRAINT recipient_removal_whole CHECK ((removed_at IS NULL) = (removed_by = ''));
+ALTER TABLE keys_recipient ADD CONSTRAINT recipient_vouched CHECK (coalesce(vouched_by[1], '') = created_by);
 
--- A recipient stays what it was; it can be removed, once.
+-- A recipient stays what it was; who vouches for it is added to, and it can be removed, once.
 CREATE FUNCTION keys_recipient_fixed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF OLD.removed_at IS NOT NULL OR (NEW.id, NEW.organization_id, NEW.name, NEW.public_key, NEW.created_at, NEW.created_by)
-        IS DISTINCT FROM (OLD.id, OLD.organization_id, OLD.name, OLD.public_key, OLD.created_at, OLD.created_by) THEN
+        IS DISTINCT FROM (OLD.id, OLD.organization_id, OLD.name, OLD.public_key, OLD.created_at, OLD.created_by)
+        OR NEW.vouched_by[:cardinality(OLD.vouched_by)] <> OLD.vouched_by THEN
         RAISE EXCEPTION 'a recipient stays what it was' USING ERRCODE = 'check_violation';
     END IF;
     RETURN NEW;
@@ -83,6 +85,6 @@ CREATE TRIGGER keys_recipient_fixed BEFORE UPDATE ON keys_recipient FOR EACH ROW
 REVOKE ALL ON FUNCTION keys_look_again(), keys_sealed_goes(), keys_recipient_fixed() FROM PUBLIC;
 REVOKE DELETE ON keys_recipient, keys_notice FROM keystead_app;
 REVOKE UPDATE ON keys_recipient, keys_notice, keys_due FROM keystead_app;
-GRANT UPDATE (removed_at, removed_by) ON keys_recipient TO keystead_app;
+GRANT UPDATE (removed_at, removed_by, vouched_by) ON keys_recipient TO keystead_app;
 GRANT UPDATE (due_at) ON keys_due TO keystead_app;
 GRANT UPDATE (sealed_secret) ON keys_rotation TO keystead_app;

@@ -52,7 +52,7 @@ END $$;
 CREATE TRIGGER keys_follow_approval AFTER INSERT ON keys_approval FOR EACH ROW EXECUTE FUNCTION keys_follow_approval();
 
 -- The people behind a key that presents one version of its secret (null: any): who made the key, who made that secret,
--- who owns the key, who registered the recipient that the secret was sealed to and so can open it; where a key did so, the
+-- who owns the key, who registered or confirmed the recipient that the secret was sealed to and so can open it; where a key did so, the
 -- people behind that one, in whatever organization it is. None of them decides on what the key asks for. A key that rotated
 -- itself hands on who made the secret before.
 CREATE FUNCTION keys_people_behind(of_key text, of_version integer) RETURNS SETOF text
@@ -74,8 +74,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT r.started_by::text FROM behind b JOIN public.keys_rotation r ON r.key_id = b.key_id
     WHERE (b.version IS NULL OR r.new_version = b.version) AND r.started_by LIKE 'usr\_%'
     UNION
-    SELECT p.created_by::text FROM behind b JOIN public.keys_rotation r ON r.key_id = b.key_id JOIN public.keys_recipient p ON p.id = r.sealed_to
-    WHERE (b.version IS NULL OR r.new_version = b.version) AND p.created_by LIKE 'usr\_%'
+    SELECT v::text FROM behind b JOIN public.keys_rotation r ON r.key_id = b.key_id JOIN public.keys_recipient p ON p.id = r.sealed_to
+    CROSS JOIN unnest(p.vouched_by) AS v WHERE (b.version IS NULL OR r.new_version = b.version) AND v LIKE 'usr\_%'
 $$;
 
 -- As `narrowing.sql` has it, and one column more. That an approval was granted, denied, used or has expired is told to

@@ -16,7 +16,7 @@ from keys.policy import Bounds, ExpiryRule, check_scopes, refuse_excess
 from keys.scopes import BREAK_GLASS, Preset, covers, is_wildcard, preset
 from keys.secret import Kind, Mode
 from keys.services.common import approval_rule_for, policy_of, rule_for
-from keys.services.recipients import newest_recipient
+from keys.services.recipients import lapsed_recipients, newest_recipient
 from orgs.members import Member
 from orgs.models import Membership, Project, User
 from orgs.roles import Role
@@ -227,6 +227,11 @@ def expiries(rule: ExpiryRule | None) -> list[tuple[str, str]]:
 def auto_rotation(organization_id: str) -> str:
     """Return what it means for a key to rotate by itself here."""
     recipient = newest_recipient(organization_id)
+    if recipient is None and lapsed_recipients(organization_id):
+        return (
+            "Before its interval is over or it expires. Whoever registered the recipient key may not do so any more: "
+            "until an owner or admin confirms it, it can't, and the security log says so when it is due."
+        )
     if recipient is None:
         return (
             "Before its interval is over or it expires. No recipient key is registered yet: until one is, it can't, "

@@ -15,7 +15,7 @@ from keys.services.leaks import Reported, burn_secret, report_leak
 from keys.services.leaving import settle_keys_of_leaver
 from keys.services.noticing import record_first_networks, record_returns
 from keys.services.policies import PolicyChange, change_policy
-from keys.services.recipients import register_recipient, remove_recipient
+from keys.services.recipients import confirm_recipient, register_recipient, remove_recipient
 from keys.services.revocation import revoke_key
 from keys.services.rotating import Rotated, rotate_key
 from keys.services.scopes import ScopeDraft, change_scope, create_scope
@@ -46,6 +46,7 @@ __all__ = [
     "change_scope",
     "change_tier",
     "complete_rotation",
+    "confirm_recipient",
     "create_key",
     "create_scope",
     "create_tier",

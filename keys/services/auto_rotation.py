@@ -17,15 +17,16 @@ from keys.errors import KeysError
 from keys.models import ApiKey, KeySecret, Recipient, Rotation
 from keys.models.notice import What
 from keys.services.common import facts, policy_of
-from keys.services.recipients import newest_recipient
+from keys.services.recipients import lapsed_recipients, newest_recipient
 from keys.services.rotating import rotate_unattended
 from orgs.models import Organization
 
 # What a failed attempt says; the code of a `KeysError` else.
 NO_RECIPIENT: Final = "no_recipient"
+UNCONFIRMED: Final = "recipient_unconfirmed"
 INTERNAL: Final = "internal_error"
 TRY_AGAIN: Final = timedelta(minutes=10)
-# Registering a recipient makes keys due at once, so nothing waits for this.
+# Registering or confirming a recipient makes keys due at once, so nothing waits for this.
 WITHOUT_RECIPIENT: Final = timedelta(hours=6)
 SUSPENDED: Final = timedelta(hours=1)
 
@@ -161,7 +162,8 @@ def _after_cancel(key: ApiKey, turn: due.Turn) -> datetime:
 def _attempt(entry: Recorder, found: _Due, now: datetime) -> tuple[Rotation | None, datetime]:
     recipient = newest_recipient(found.key.organization_id, is_locked=True)
     if recipient is None:
-        _fail(entry, found, NO_RECIPIENT, now)
+        is_lapsed = bool(lapsed_recipients(found.key.organization_id))
+        _fail(entry, found, UNCONFIRMED if is_lapsed else NO_RECIPIENT, now)
         return None, now + WITHOUT_RECIPIENT
     try:
         return _rotate(found, recipient, now), now

@@ -43,7 +43,7 @@ def settle_keys_of_leaver(
     nothing is disabled, until somebody who may grant its scopes enables it.
 
     To rotate, each is handed to the policy's team in the same transaction, or it would work no more: a member without
-    a role has an empty ceiling. Nothing is sealed to a recipient that the leaver registered. A key that can't be
+    a role has an empty ceiling. Nothing is sealed to a recipient that the leaver alone vouched for. A key that can't be
     rotated unattended, because nobody could receive its secret or another rotation runs, ends after the grace instead,
     and its notices tell of that.
 
@@ -125,7 +125,7 @@ def _columns(action: LeaverAction, team: str, actor: Actor, now: datetime) -> di
 
 def _rotate(keys: Sequence[ApiKey], leaver: str, policy: KeyPolicy, actor: Actor, now: datetime) -> int:
     """Give each key a new secret, sealed; those that can't have one end. Return how many end."""
-    recipient = newest_recipient(policy.organization_id, is_locked=True, but_of=leaver) if keys else None
+    recipient = newest_recipient(policy.organization_id, is_locked=True, but_by=leaver) if keys else None
     left = [key for key in keys if recipient is None or not _rotated(key, recipient, policy, actor, now)]
     _end(left, policy, now)
     return len(left)

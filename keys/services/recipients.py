@@ -1,8 +1,13 @@
-"""The public keys that new secrets are sealed to: whoever registers one receives what rotates by itself."""
+"""The public keys that new secrets are sealed to: whoever registers one receives what rotates by itself.
+
+Whoever leaves may have kept the private key. So one counts while somebody vouches for it who may register one: who
+registered it, or an owner or admin who has confirmed since that the organization holds its private key.
+"""
 
 from typing import Final
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Func, Value
 
 from audit import ledger
 from audit.acts import Act
@@ -50,6 +55,33 @@ def register_recipient(name: str, public_key: str, *, actor: Member) -> Recipien
     return found
 
 
+def confirm_recipient(recipient: Recipient, *, actor: Member) -> bool:
+    """Vouch for a recipient that nobody does any more: from now on secrets may be sealed to it again.
+
+    Writes who vouches for it, and the entry `recipient.registered` with `confirmed`; keys whose rotation waited for a
+    recipient are due at once. Whoever confirms one counts from now on among those who can open what is sealed to it.
+
+    Args:
+        recipient: of the actor's organization.
+        actor: an owner or admin who has stepped up; the step-up is the page's to ask for.
+
+    Returns:
+        Whether this call did it; one that somebody vouches for, or that was removed, stays as it is.
+
+    Raises:
+        Forbidden: the actor's role doesn't configure the organization.
+    """
+    _check(actor)
+    with ledger.recording(actor.organization_id, actor) as entry:
+        found = Recipient.objects.of(actor.organization_id).current().lapsed().filter(pk=recipient.pk)
+        confirmed = found.update(vouched_by=Func(F("vouched_by"), Value(actor.id), function="array_append"))
+        if confirmed:
+            looking.look_again(actor.organization_id, What.ROTATION, clock.now())
+            data = {"name": recipient.name, "fingerprint": recipient.fingerprint, "confirmed": True}
+            entry(Act.RECIPIENT_REGISTERED, target=recipient.id, data=data)
+    return bool(confirmed)
+
+
 def remove_recipient(recipient: Recipient, *, actor: Member) -> bool:
     """Seal nothing more to a recipient, and record `recipient.removed`; what is sealed to it already stays so.
 
@@ -72,16 +104,27 @@ def remove_recipient(recipient: Recipient, *, actor: Member) -> bool:
     return bool(removed)
 
 
-def newest_recipient(organization_id: str, *, is_locked: bool = False, but_of: str = "") -> Recipient | None:
-    """Return whom new secrets are sealed to; None where nobody is registered.
+def newest_recipient(organization_id: str, *, is_locked: bool = False, but_by: str = "") -> Recipient | None:
+    """Return whom new secrets are sealed to: the newest that somebody vouches for; None where there is none.
 
-    `is_locked`: hold its row, so that nothing is sealed to a recipient while it is being removed. `but_of`: of those
-    that this person registered none; whoever leaves may hold the private key.
+    `is_locked`: hold its row, so that nothing is sealed to a recipient while it is being removed. `but_by`: somebody
+    who is about to leave, and vouches for nothing then.
     """
-    current = Recipient.objects.of(organization_id).current().exclude(created_by=but_of)
+    current = Recipient.objects.of(organization_id).current().vouched(but_by=but_by)
     if is_locked:
         current = current.select_for_update(no_key=True)
     return current.order_by("-created_at", "-id").first()
+
+
+def lapsed_recipients(organization_id: str) -> list[Recipient]:
+    """Return the recipients that nothing is sealed to until somebody confirms them, the newest first."""
+    return list(Recipient.objects.of(organization_id).current().lapsed())
+
+
+def lapsing_with(organization_id: str, user_id: str) -> list[Recipient]:
+    """Return the recipients that would lapse if somebody left, the newest first."""
+    current = Recipient.objects.of(organization_id).current()
+    return list(current.vouched().exclude(pk__in=current.vouched(but_by=user_id).values("pk")))
 
 
 def _check(actor: Member) -> None:
@@ -112,6 +155,7 @@ def _insert(name: str, raw: bytes, actor: Member) -> Recipient:
                 public_key=raw,
                 created_at=clock.now(),
                 created_by=actor.id,
+                vouched_by=[actor.id],
             )
     except IntegrityError as error:
         if "recipient_once" in str(error):

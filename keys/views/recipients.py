@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from keys import access, services
 from keys.errors import Conflict, KeysError
 from keys.forms.recipients import RecipientForm
-from keys.pages import history
+from keys.pages import recipients as recipients_page
 from keys.views import common
 from orgs.answers import see_other
 from orgs.requests import MemberRequest
@@ -26,11 +26,10 @@ OPENING: Final = "keystead open --private-key recipient.key --rotation rot_… -
 @require_safe
 def recipients(request: MemberRequest) -> HttpResponse:
     """Show the organization's recipients, and how to make one."""
-    found = list(access.recipients(request.member))
+    found = access.recipients(request.member)
     context = {
-        "current": [each for each in found if each.removed_at is None],
-        "removed": [each for each in found if each.removed_at is not None],
-        "names": history.names_of([each.created_by for each in found]),
+        "current": recipients_page.rows(found),
+        "removed": found.filter(removed_at__isnull=False),
         "commands": COMMANDS,
         "with_sdk": WITH_SDK,
         "opening": OPENING,
@@ -60,6 +59,21 @@ def recipient_register(request: MemberRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @step_up_required
+def recipient_confirm(request: MemberRequest, recipient_id: str) -> HttpResponse:
+    """Ask, then vouch for a recipient that nobody does any more."""
+    found = access.recipient(request.member, recipient_id)
+    if request.method == "POST":
+        if services.confirm_recipient(found, actor=request.member):
+            messages.success(request, f"Kept. Secrets may be sealed to {found.name} again.")
+        return see_other("keys:recipients")
+    (row,) = recipients_page.rows(access.recipients(request.member).filter(pk=found.pk))
+    if not row.lapsed:
+        return see_other("keys:recipients")
+    return common.answer(request, "keys/recipient_confirm.html", {"row": row, "place": "orgs"})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@step_up_required
 def recipient_remove(request: MemberRequest, recipient_id: str) -> HttpResponse:
     """Ask, then remove a recipient."""
     found = access.recipient(request.member, recipient_id)
@@ -70,7 +84,7 @@ def recipient_remove(request: MemberRequest, recipient_id: str) -> HttpResponse:
     rest = access.recipients(request.member).current().exclude(pk=found.pk)
     context = {
         "recipient": found,
-        "next": rest.first(),
+        "next": rest.vouched().first(),
         "place": "orgs",
     }
     return common.answer(request, "keys/recipient_remove.html", context)

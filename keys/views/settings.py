@@ -11,7 +11,7 @@ from keys.forms.policies import PolicyForm
 from keys.pages import plan as plan_page
 from keys.pages import usage_of_scopes
 from keys.services.common import policy_of
-from keys.services.recipients import newest_recipient
+from keys.services.recipients import lapsed_recipients, newest_recipient
 from keys.views import common
 from orgs.answers import see_other
 from orgs.requests import MemberRequest
@@ -35,7 +35,12 @@ def policies(request: MemberRequest) -> HttpResponse:
         else:
             messages.success(request, "The rules for keys are saved.")
             return see_other("keys:policies")
-    context = {"form": form, "place": "orgs", "recipient": newest_recipient(member.organization_id)}
+    context = {
+        "form": form,
+        "place": "orgs",
+        "recipient": newest_recipient(member.organization_id),
+        "lapsed": lapsed_recipients(member.organization_id),
+    }
     return common.answer(request, "keys/policies.html", context)
 
 

@@ -436,6 +436,26 @@ class TestDecision:
             gov.grant(found, cast.acme, cast.anna)
         assert gov.grant(found, cast.acme, cast.alice).decision == "granted"
 
+    def test_nor_whoever_confirmed_that_they_hold_its_private_key(self, cast):
+        heir = builders.person("Heir")
+        membership = builders.join(heir, cast.acme, Role.ADMIN)
+        receiver = key_builders.recipient(cast.acme, heir)
+        with tenancy.within(cast.acme.id):
+            org_services.remove_member(membership, actor=cast.member(cast.alice))
+            services.confirm_recipient(receiver.recipient, actor=cast.member(cast.anna))
+        made = gov.bound_key(cast.acme, cast.bob, rotation_interval_days=6, auto_rotate=True)
+        as_superuser(
+            "UPDATE keys_keysecret SET created_at = created_at - interval '6 days' WHERE key_id = %s",
+            made.key.id,
+        )
+        rotation = services.auto_rotation.rotate_when_due(cast.acme.id, made.key.id)
+        asked = Api(receiver.open(rotation.sealed_secret, rotation.id)).post(PATH, body()).json()
+        with tenancy.within(cast.acme.id):
+            found = Approval.objects.whole().get(pk=asked["id"])
+        assert {heir.id, cast.anna.id} <= set(found.behind)
+        with pytest.raises(DecisionRefused):
+            gov.grant(found, cast.acme, cast.anna)
+
     def test_whoever_asks_through_another_key_of_theirs_does_not(self, cast, bound):
         mine = calls.program(cast.acme, cast.anna, ["approvals:request"])
         asked = mine.post(PATH, body(key=bound.key.id)).json()

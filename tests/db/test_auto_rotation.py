@@ -21,6 +21,7 @@ from keys.services import Changes, auto_rotation
 from keys.services.auto_rotation import forget_ended, hand_out, rotate_when_due
 from keys.tasks import expiry
 from orgs import services as org_services
+from orgs.roles import Role
 from tests import builders, cluster, key_builders
 from tests.clocks import later
 
@@ -196,6 +197,26 @@ class TestFailures:
         assert entry["data"]["name"] == made.key.name
         receiver = key_builders.recipient(where, cast.alice)
         with later(days=9.1):
+            assert len(work(where)) == 1
+        assert key_builders.verify(opened(receiver, rotations(where, made.key)[0]), where) == "VALID"
+
+    def test_with_a_recipient_whose_registrant_has_left_it_waits_for_somebody_to_confirm_it(
+        self, where, cast
+    ):
+        made, heir = make(where, cast), builders.person("Heir")
+        membership = builders.join(heir, where, Role.ADMIN)
+        receiver = key_builders.recipient(where, heir)
+        alice = builders.member(cast.alice, where)
+        with tenancy.within(where.id):
+            org_services.remove_member(membership, actor=alice)
+        for days in (9.1, 9.2):
+            with later(days=days):
+                assert work(where) == []
+        (entry,) = gained(where, FAILED)
+        assert entry["data"]["reason"] == "recipient_unconfirmed"
+        with later(days=9.3):
+            with tenancy.within(where.id):
+                assert services.confirm_recipient(receiver.recipient, actor=alice)
             assert len(work(where)) == 1
         assert key_builders.verify(opened(receiver, rotations(where, made.key)[0]), where) == "VALID"
 

@@ -203,6 +203,14 @@ class World:
     def recipient(self):
         return key_builders.recipient(self.cast.acme, self.cast.alice).recipient
 
+    def lapsed_recipient(self):
+        heir = builders.person("Heir")
+        heirs = builders.join(heir, self.cast.acme, Role.ADMIN)
+        found = key_builders.recipient(self.cast.acme, heir).recipient
+        with tenancy.within(self.cast.acme.id):
+            org_services.change_role(heirs, Role.VIEWER, actor=self.actor)
+        return found
+
     def membership(self) -> Membership:
         with tenancy.within(self.cast.acme.id):
             return Membership.objects.get(user=self.cast.bob)
@@ -385,6 +393,9 @@ KEYS = {
     "rotate_key": lambda w: partial(key_services.rotate_key, w.key, actor=w.caller),
     "register_recipient": lambda w: partial(
         key_services.register_recipient, "vault", w.public_key(), actor=w.actor
+    ),
+    "confirm_recipient": lambda w: partial(
+        key_services.confirm_recipient, w.lapsed_recipient(), actor=w.actor
     ),
     "remove_recipient": lambda w: partial(key_services.remove_recipient, w.recipient(), actor=w.actor),
     "tell_of_expiry": lambda w: partial(key_services.tell_of_expiry, w.cast.acme.id, [w.ending_key().id]),

@@ -113,6 +113,7 @@ MATRIX = {
     "keys:policies": ("oofffol", "oofffol"),
     "keys:recipients": ("oofffol", "mmmmmml"),
     "keys:recipient_register": ("oofffol", "oofffol"),
+    "keys:recipient_confirm": ("oofffnl", "oofffnl"),
     "keys:recipient_remove": ("oofffnl", "oofffnl"),
     "keys:scopes": ("ooooool", "mmmmmml"),
     "keys:plan": ("ooooool", "mmmmmml"),

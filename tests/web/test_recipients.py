@@ -10,13 +10,19 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from django.db import IntegrityError, connection
 from django.test import Client
 
 from audit import tenancy
-from keys.errors import Conflict
+from keys import services
+from keys.errors import Conflict, Forbidden
 from keys.models import Recipient
-from keys.services.recipients import MAX_RECIPIENTS
+from keys.pages import offers
+from keys.services.recipients import MAX_RECIPIENTS, newest_recipient
+from orgs import services as org_services
+from orgs.roles import Role
 from tests import builders, key_builders
+from tests.api import calls
 
 PAGE, NEW = "/settings/recipients", "/settings/recipients/new"
 
@@ -132,6 +138,176 @@ class TestRegistering:
             assert client.post(path, {}, content_type="application/json").status_code == 404
 
 
+class Left:
+    """Whoever registered one and is no owner or admin any more may have kept the private key."""
+
+    @pytest.fixture
+    def owner(self):
+        return builders.person("Olga")
+
+    @pytest.fixture
+    def where(self, owner):
+        return builders.organization("Fresh", owner=owner)
+
+    @pytest.fixture
+    def heir(self):
+        return builders.person("Heir")
+
+    @pytest.fixture
+    def membership(self, where, heir):
+        return builders.join(heir, where, Role.ADMIN)
+
+    @pytest.fixture
+    def found(self, where, heir, membership):
+        return key_builders.recipient(where, heir, "laptop").recipient
+
+    @pytest.fixture
+    def olga(self, owner):
+        return builders.signed_in(owner)
+
+    def remove(self, owner, where, membership):
+        with tenancy.within(where.id):
+            org_services.remove_member(membership, actor=builders.member(owner, where))
+
+    def sealed_to(self, where, but_by=""):
+        with tenancy.within(where.id):
+            found = newest_recipient(where.id, but_by=but_by)
+        return found and found.id
+
+
+class TestLapsing(Left):
+    def test_as_they_leave(self, owner, where, heir, membership, found):
+        assert self.sealed_to(where) == found.id
+        assert self.sealed_to(where, but_by=heir.id) is None
+        self.remove(owner, where, membership)
+        assert self.sealed_to(where) is None
+
+    def test_as_their_account_is_disabled_until_it_is_enabled(self, where, heir, found):
+        org_services.disable_user(heir, actor=builders.OPERATOR)
+        assert self.sealed_to(where) is None
+        org_services.enable_user(heir, actor=builders.OPERATOR)
+        assert self.sealed_to(where) == found.id
+
+    def test_as_they_may_not_register_any_more(self, owner, where, membership, found):
+        with tenancy.within(where.id):
+            org_services.change_role(membership, Role.DEVELOPER, actor=builders.member(owner, where))
+        assert self.sealed_to(where) is None
+
+    def test_a_role_in_a_project_or_elsewhere_vouches_for_nothing(
+        self, owner, where, heir, membership, found
+    ):
+        builders.join(heir, where, Role.ADMIN, builders.root(where))
+        builders.organization("Theirs", owner=heir)
+        self.remove(owner, where, membership)
+        assert self.sealed_to(where) is None
+
+    def test_another_ones_is_taken_instead(self, owner, where, membership, found, olga):
+        self.remove(owner, where, membership)
+        other = key_builders.recipient(where, owner, "vault").recipient
+        assert self.sealed_to(where) == other.id
+        page = olga.get(PAGE).content.decode()
+        assert page.index("secrets are sealed to it") < page.index("nothing is sealed to it")
+
+    def test_pages_say_so(self, owner, where, membership, found, olga):
+        self.remove(owner, where, membership)
+        page = olga.get(PAGE).content.decode()
+        assert "nothing is sealed to it" in page
+        assert "secrets are sealed to it" not in page
+        assert "who registered it, has left, and may have kept the private key" in page
+        assert "Keep it: we hold the private key" in page
+        rules = olga.get("/settings/policies").content.decode()
+        assert "Nothing is sealed to <bdi>laptop</bdi>" in rules
+        assert "No recipient key is registered.</b>" not in rules
+        with tenancy.within(where.id):
+            assert "until an owner or admin confirms it" in offers.auto_rotation(where.id)
+
+    def test_the_page_that_removes_them_says_so(self, owner, where, heir, membership, found):
+        browser = builders.signed_in(owner)
+        page = browser.get(f"/settings/members/{membership.id}/remove").content.decode()
+        assert "They vouch for the recipient key laptop: nothing more is sealed to it" in page
+
+    def test_what_has_become_of_them(self, owner, where, heir, membership, found, olga):
+        with tenancy.within(where.id):
+            org_services.change_role(membership, Role.VIEWER, actor=builders.member(owner, where))
+        assert "is no owner or admin any more" in olga.get(PAGE).content.decode()
+        org_services.disable_user(heir, actor=builders.OPERATOR)
+        assert "may not sign in any more" in olga.get(PAGE).content.decode()
+
+
+class TestConfirming(Left):
+    @pytest.fixture
+    def found(self, owner, where, heir, membership):
+        found = key_builders.recipient(where, heir, "laptop").recipient
+        self.remove(owner, where, membership)
+        return found
+
+    @pytest.fixture
+    def path(self, found):
+        return f"{PAGE}/{found.id}/confirm"
+
+    def test_works_once_with_one_entry(self, owner, where, found, path, olga):
+        asked = olga.get(path).content.decode()
+        assert found.fingerprint in asked
+        assert "has left" in asked
+        with builders.gains(where.id, "recipient.registered") as gained:
+            assert olga.post(path)["Location"] == PAGE
+        assert (gained[0].data["target"], gained[0].data["confirmed"]) == (found.id, True)
+        assert gained[0].data["fingerprint"] == found.fingerprint
+        assert self.sealed_to(where) == found.id
+        with builders.gains(where.id):
+            assert olga.post(path)["Location"] == PAGE
+            assert olga.get(path)["Location"] == PAGE
+        page = olga.get(PAGE).content.decode()
+        assert "kept by <bdi>Olga</bdi>" in page
+        assert "Keep it:" not in page
+
+    def test_of_two_at_once_one_does(self, owner, where, found):
+        def confirm(_):
+            with tenancy.within(where.id):
+                return services.confirm_recipient(found, actor=builders.member(owner, where))
+
+        with builders.gains(where.id, "recipient.registered"):
+            assert sorted(calls.at_once(2, confirm)) == [False, True]
+
+    def test_it_lapses_with_whoever_confirmed_it(self, owner, where, found, path, olga):
+        other = builders.person("Other")
+        theirs = builders.join(other, where, Role.ADMIN)
+        builders.signed_in(other).post(path)
+        assert self.sealed_to(where) == found.id
+        self.remove(owner, where, theirs)
+        assert self.sealed_to(where) is None
+        olga.post(path)
+        assert kept(where)[0].vouched_by == [found.created_by, other.id, owner.id]
+
+    def test_nobody_else_may(self, cast, owner, where, found, path):
+        developer = builders.person("Developer")
+        builders.join(developer, where, Role.DEVELOPER)
+        with builders.gains(where.id):
+            assert builders.signed_in(cast.alice).post(path).status_code == 404
+            assert builders.signed_in(developer).post(path).status_code == 403
+            stepped_down = stale(builders.signed_in(owner))
+            assert stepped_down.post(path)["Location"].startswith("/account/confirm?next=")
+            with tenancy.within(where.id), pytest.raises(Forbidden):
+                services.confirm_recipient(found, actor=builders.member(developer, where))
+            with tenancy.within(cast.acme.id):
+                assert not services.confirm_recipient(found, actor=cast.member(cast.alice))
+        assert self.sealed_to(where) is None
+
+    def test_one_that_was_removed_stays_so(self, owner, where, found, path, olga):
+        olga.post(f"{PAGE}/{found.id}/remove")
+        with builders.gains(where.id):
+            assert olga.post(path).status_code == 404
+            with tenancy.within(where.id):
+                assert not services.confirm_recipient(found, actor=builders.member(owner, where))
+
+    @pytest.mark.parametrize(
+        "vouched_by", ["'{}'", "ARRAY['usr_other']", "vouched_by[:0] || 'usr_x'::varchar"]
+    )
+    def test_who_vouched_is_never_taken_back(self, where, found, vouched_by):
+        with pytest.raises(IntegrityError), tenancy.within(where.id), connection.cursor() as cursor:
+            cursor.execute(f"UPDATE keys_recipient SET vouched_by = {vouched_by} WHERE id = %s", [found.id])
+
+
 class TestRemoving:
     @pytest.fixture
     def found(self, cast):
@@ -150,7 +326,7 @@ class TestRemoving:
     def test_a_removed_one_may_be_registered_again(self, alice):
         sent = {"name": "vault", "public_key": public_pem()}
         alice.post(NEW, sent)
-        newest = alice.get(PAGE).context["current"][0]
+        newest = alice.get(PAGE).context["current"][0].recipient
         alice.post(f"{PAGE}/{newest.id}/remove")
         assert alice.post(NEW, sent).status_code == 303
 
