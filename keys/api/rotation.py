@@ -85,7 +85,8 @@ class Nothing(Strict):
 def rotation_get(request: ApiRequest, rotation_id: str) -> HttpResponse:
     """How far it has come. A key's newest secret sees its own key's, without a scope.
 
-    `sealed_secret` is handed out once, to another key with the scope: fetch it with what holds the private key.
+    `sealed_secret` is handed out to another key with the scope, and once: the server forgets it as it does, unless a
+    webhook `rotation.started` has yet to be delivered. Fetch it with what holds the private key.
     """
     check_names(request)
 

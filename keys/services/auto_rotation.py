@@ -12,6 +12,7 @@ from audit import ledger, tenancy
 from audit.actors import WORKER
 from audit.acts import Act
 from audit.ledger import Recorder
+from audit.webhooks.waiting import is_waiting
 from keys import clock, due, looking
 from keys.errors import KeysError
 from keys.models import ApiKey, KeySecret, Recipient, Rotation
@@ -84,11 +85,14 @@ def tell_of_failure(organization_id: str, key_id: str) -> None:
 def hand_out(rotation: Rotation, now: datetime) -> Sealed | None:
     """Return a running rotation's sealed secret and forget it: whoever asks again gets nothing.
 
-    To be called in the transaction whose commit comes before the answer. None where it was fetched, where the rotation
-    has ended, and where there never was one.
+    While a webhook has yet to carry it, it is not forgotten: else whoever asks first, with a key that can't open it
+    perhaps, would leave the recipient without it. To be called in the transaction whose commit comes before the
+    answer. None where it was fetched, where the rotation has ended, and where there never was one.
     """
     if not rotation.is_running(now):
         return None
+    if is_waiting(rotation.organization_id, Act.ROTATION_STARTED, rotation.key_id):
+        return None if rotation.sealed_secret is None else _told(rotation.sealed_to, rotation.sealed_secret)
     with connection.cursor() as cursor:
         cursor.execute(
             "WITH held AS (SELECT id, sealed_secret, sealed_to FROM keys_rotation"

@@ -5,6 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from audit import services as audit_services
+from audit import tenancy
+from audit.webhooks import guard
 from keys import clock
 from keys.services.auto_rotation import rotate_when_due
 from tests import builders, key_builders
@@ -118,6 +121,27 @@ class TestFetching:
         with later(hours=12.2):
             found = calls.at_once(6, lambda _: api.get(turned.path).json()["sealed_secret"])
         assert len([one for one in found if one]) == 1
+
+    def test_nobody_takes_it_from_a_webhook_that_has_yet_to_carry_it(self, cast, stranger, monkeypatch):
+        monkeypatch.setattr(guard, "resolver", lambda _host, _port: ["8.8.8.8"])
+        where = cast.elsewhere
+        receiver = key_builders.recipient(where, cast.mallory)
+        made = key_builders.create(where, cast.mallory, rotation_interval_days=1, auto_rotate=True)
+        with tenancy.within(where.id):
+            actor = builders.member(cast.mallory, where)
+            hook = audit_services.create_endpoint(
+                where.id, "https://hook.example/", ["*"], actor=actor
+            ).endpoint
+        with later(hours=12.1):
+            rotation = rotate_when_due(where.id, made.key.id)
+        with later(hours=12.2):
+            found = [stranger.get(f"/rotations/{rotation.id}").json()["sealed_secret"] for _ in range(2)]
+            assert receiver.open(b64decode(found[0]["ciphertext"]), rotation.id)
+            assert found[0] == found[1]
+            with tenancy.within(where.id):
+                audit_services.remove_endpoint(hook, actor=actor)
+            assert stranger.get(f"/rotations/{rotation.id}").json()["sealed_secret"] == found[0]
+            assert stranger.get(f"/rotations/{rotation.id}").json()["sealed_secret"] is None
 
     def test_completing_lets_go_of_it(self, api, turned):
         with later(hours=12.2):

@@ -10,8 +10,10 @@ from cryptography.exceptions import InvalidTag
 from django.db import connections
 
 from audit import ports, tenancy
+from audit import services as audit_services
 from audit.actors import Actor
 from audit.acts import Act
+from audit.webhooks import expansion, guard
 from keys import callers, clock, looking, services
 from keys.models import KeySecret, Rotation
 from keys.models.notice import What
@@ -337,6 +339,61 @@ class TestOnItsWay:
             assert receiver.open(b64decode(sealed.ciphertext), rotation.id).startswith("ks_cp_live_")
             assert hand_out(rotation, clock.now()) is None
         assert rotations(where, rotation.key)[0].sealed_secret is None
+
+    @pytest.fixture(autouse=True)
+    def names(self, monkeypatch):
+        monkeypatch.setattr(guard, "resolver", lambda _host, _port: ["8.8.8.8"])
+
+    def fetch(self, where, rotation):
+        with tenancy.within(where.id):
+            return hand_out(Rotation.objects.select_related("key").get(pk=rotation.id), clock.now())
+
+    def hook(self, where, cast, *acts):
+        with tenancy.within(where.id):
+            url = f"https://{builders.unique('hook')}.example/"
+            actor = builders.member(cast.alice, where)
+            return audit_services.create_endpoint(where.id, url, acts, actor=actor).endpoint
+
+    @pytest.mark.parametrize("acts", [["rotation.started"], ["rotation.*"], ["*", "key.created"]])
+    def test_a_fetch_leaves_it_to_a_webhook_that_has_yet_to_carry_it(self, where, cast, receiver, acts):
+        """In every state of a delivery: not queued, queued, tried in vain; then delivered, and a fetch ends it."""
+        hook, made = self.hook(where, cast, *acts), make(where, cast)
+        with later(days=9.1):
+            work(where)
+        (rotation,) = rotations(where, made.key)
+        carried = ports.webhook_facts[Act.ROTATION_STARTED]
+        first = self.fetch(where, rotation)
+        assert receiver.open(b64decode(first.ciphertext), rotation.id)
+        while expansion.expand_one(where.id, hook.id):
+            assert self.fetch(where, rotation) == first
+        assert self.fetch(where, rotation) == first
+        assert carried(where.id, {"rotation": rotation.id})["sealed_secret"]["ciphertext"] == first.ciphertext
+        _execute(
+            "UPDATE audit_delivery SET state = 'delivered', next_attempt_at = NULL, finished_at = now()"
+            f" WHERE endpoint_id = '{hook.id}' AND act = 'rotation.started'"
+        )
+        assert self.fetch(where, rotation) == first
+        assert self.fetch(where, rotation) is None
+
+    def test_an_endpoint_that_hears_of_nothing_keeps_nothing(self, where, cast, receiver):
+        self.hook(where, cast, "rotation.completed", "key.*")
+        disabled = self.hook(where, cast, "*")
+        made = make(where, cast)
+        with later(days=9.1):
+            work(where)
+        with tenancy.within(where.id):
+            audit_services.disable_endpoint(disabled, actor=builders.member(cast.alice, where))
+        self.hook(where, cast, "*")  # it hears of what comes from now on
+        (rotation,) = rotations(where, made.key)
+        assert self.fetch(where, rotation)
+        assert self.fetch(where, rotation) is None
+
+    def test_another_organizations_webhook_keeps_nothing(self, where, cast, receiver, rotation):
+        with tenancy.within(cast.elsewhere.id):
+            actor = builders.member(cast.mallory, cast.elsewhere)
+            audit_services.create_endpoint(cast.elsewhere.id, "https://hook.example/", ["*"], actor=actor)
+        assert self.fetch(where, rotation)
+        assert self.fetch(where, rotation) is None
 
     def test_it_opens_for_its_own_rotation_and_recipient_alone(self, where, cast, receiver, rotation):
         other = key_builders.recipient(where, cast.alice)
