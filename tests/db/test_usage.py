@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -327,6 +328,8 @@ class TestReadingWhileItRollsUp:
                         [where.id, key.id],
                     )
                     committed += 1
+                    # Else the reads take ever longer, and so does the writing.
+                    time.sleep(0.001)
 
         def roll():
             with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as app:
