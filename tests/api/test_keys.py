@@ -638,7 +638,8 @@ class TestList:
 
     def test_unused(self, shelf):
         now = timezone.now().isoformat().replace("+00:00", "Z")
-        assert set(self.names(shelf, f"unused_since={now}")) == set(shelf["rows"])
+        # The key that asks is used as it does, and says so once a minute.
+        assert {*self.names(shelf, f"unused_since={now}"), "reader"} == set(shelf["rows"])
         used_at = shelf["api"].get("/api-keys?q=shelf-plain").json()["data"][0]["last_used_at"]
         assert "plain" not in self.names(shelf, f"unused_since={used_at}")
 
