@@ -660,7 +660,10 @@ class TestList:
             if page["next_cursor"] is None:
                 break
             cursor = f"&cursor={page['next_cursor']}"
-        assert [key["id"] for key in seen] == [key["id"] for key in whole]
+        # But for the key that asks: it moves as its minute turns.
+        asking = shelf["rows"]["reader"].key.id
+        shown, expected = ([key["id"] for key in keys if key["id"] != asking] for keys in (seen, whole))
+        assert shown == expected
 
     def test_a_key_that_is_made_meanwhile_shifts_nothing(self, cast, django_db_setup):
         where_ = builders.organization("Busy", owner=cast.alice)
