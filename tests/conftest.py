@@ -12,7 +12,7 @@ from django.core.cache import cache
 from django.db import connections
 from pytest_django import DjangoDbBlocker
 
-from tests import cluster, loopback
+from tests import builders, cluster, key_builders, loopback
 
 # Playwright's sync interface keeps an event loop on the main thread, which Django takes for an async caller.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -45,6 +45,14 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     yield
     with django_db_blocker.unblock():
         connections.close_all()
+
+
+@pytest.fixture(scope="module")
+def cast(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> builders.Cast:
+    """Two organizations of this module's own with their people, and a catalogue of scopes."""
+    with django_db_blocker.unblock():
+        key_builders.catalogue()
+        return builders.cast()
 
 
 @pytest.fixture(autouse=True)

@@ -2,15 +2,7 @@
 
 import pytest
 
-from tests import builders, key_builders
 from tests.api import calls
-
-
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
 
 
 @pytest.fixture

@@ -30,13 +30,6 @@ from tests.clocks import later
 STARTED, FAILED = "rotation.started", "rotation.failed"
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def where(cast):
     return builders.organization("Fresh", owner=cast.alice)

@@ -24,13 +24,6 @@ from tests.api import calls
 from tests.bench.loading import organization_with
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def place(cast):
     """A project of acme's that no other test has, and what makes keys and breaks the glass there."""

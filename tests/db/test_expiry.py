@@ -22,13 +22,6 @@ from tests.clocks import later
 EXPIRING, EXPIRED = "key.expiring", "key.expired"
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def where(cast):
     """Make an organization of one's own, so that only its keys are due."""

@@ -7,21 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests import builders, key_builders
 from tests import governance_builders as gov
+from tests import key_builders
 from tests.api.calls import rows
 from tests.db import gate_serving
 from tests.db.gate_serving import VERIFY, asking, send
 
 CLIENTS = 50
 ROUNDS = 5
-
-
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
 
 
 @pytest.fixture

@@ -7,14 +7,7 @@ from audit import ledger, tenancy
 from keys import clock
 from keys.models import ApiKey, Incident, IncidentKey, IncidentKind
 from keys.services.incidents import open_incident
-from tests import builders, key_builders, usage_builders
-
-
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
+from tests import key_builders, usage_builders
 
 
 def opened(cast, keys, **changes):

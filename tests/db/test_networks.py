@@ -9,17 +9,10 @@ from audit import tenancy
 from keys import clock, services
 from keys.models import KeyNetwork
 from keys.tasks import noticing
-from tests import builders, key_builders, usage_builders
+from tests import key_builders, usage_builders
 from tests.api.calls import as_superuser, at_once
 from tests.key_builders import entries
 from tests.usage_builders import ago
-
-
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
 
 
 @pytest.fixture

@@ -27,13 +27,6 @@ QUIET = 600
 WORKER = Actor.system("worker")
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 class Turn:
     """A staged rotation of two targets, with a hand on its clock."""
 

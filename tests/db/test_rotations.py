@@ -20,13 +20,6 @@ HOUR = timedelta(hours=1)
 TARGETS = ("us-east-1", "us-west-2", "eu-west-2")
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def made(cast):
     return key_builders.create(cast.acme, cast.alice)

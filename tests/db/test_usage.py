@@ -20,13 +20,6 @@ from tests.usage_builders import ago
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def where(cast):
     return builders.organization("Fresh", owner=cast.alice)

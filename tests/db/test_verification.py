@@ -37,13 +37,6 @@ PATIENCE_SECONDS = 20
 VERIFIES = ["keys:verify", "keys:read"]
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def where(cast):
     return builders.organization("Fresh", owner=cast.alice)

@@ -19,7 +19,7 @@ from keys.api.answers import UnknownOut, VerdictOut
 from keys.secret import Kind, Mode
 from portal import database_roles
 from portal.embedded import Cluster
-from tests import builders, cluster, key_builders
+from tests import cluster, key_builders
 from tests.api.calls import Api, as_superuser, rows
 from tests.db import gate_serving
 from tests.db.gate_serving import ROOT, VERIFY, asking, is_alive, load, memory, raw, send, until
@@ -31,13 +31,6 @@ VERIFIES = ["keys:verify", "keys:read"]
 NOBODYS = secret.generate("ks", Kind.CONTROL_PLANE, Mode.LIVE)
 # A second for the answer, and what a busy machine needs to carry it.
 BOUND = 1.2
-
-
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,6 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
         yield running
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker) -> builders.Cast:
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def own(cast: builders.Cast) -> Created:
     """The key that the service itself calls the portal with."""

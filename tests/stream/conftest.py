@@ -5,16 +5,9 @@ import pytest
 from audit import tenancy
 from orgs.models import Organization
 from orgs.services import appoint_owner
-from tests import builders, key_builders
+from tests import builders
 from tests.api import calls
 from tests.stream.serving import serving
-
-
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
 
 
 @pytest.fixture(scope="module")

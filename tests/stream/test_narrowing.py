@@ -135,13 +135,6 @@ CHANGES = [(table, column) for table, columns in NARROWS.items() for column in c
 EVERYTHING = {"keys_scope", "keys_tier", "orgs_plan"}
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def ear():
     with listening() as listener:

@@ -13,13 +13,6 @@ from tests.api.calls import as_superuser
 
 
 @pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
-@pytest.fixture(scope="module")
 def clients(cast, django_db_blocker):
     with django_db_blocker.unblock():
         return {

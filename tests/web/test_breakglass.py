@@ -19,13 +19,6 @@ PATH = "/break-glass"
 REASON = "Laptop of the night shift stolen"
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def project(cast):
     return builders.project(builders.root(cast.acme))

@@ -24,13 +24,6 @@ CONFIRMED = {
 }
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def alice(cast):
     return builders.signed_in(cast.alice)

@@ -18,13 +18,6 @@ from tests import governance_builders as gov
 from tests.key_builders import count, entries, form, secrets_in
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def alice(cast):
     return builders.signed_in(cast.alice)

@@ -28,13 +28,6 @@ LEAK = "ks_cp_live_" + "Ab9" * 14 + "x" + "000000"
 
 
 @pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
-@pytest.fixture(scope="module")
 def mixed(cast, django_db_blocker):
     """Keys of every sort, by name."""
     with django_db_blocker.unblock():

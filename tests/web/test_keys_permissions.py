@@ -16,13 +16,6 @@ from tests.usage_builders import asked
 SCOPES = ["admin:projects", "incidents:read", "incidents:write"]
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def alice(cast):
     return builders.signed_in(cast.alice)

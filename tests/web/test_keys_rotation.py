@@ -11,13 +11,6 @@ from tests import builders, key_builders
 from tests.key_builders import entries, secrets_in
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def alice(cast):
     return builders.signed_in(cast.alice)

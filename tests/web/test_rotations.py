@@ -14,13 +14,6 @@ from tests.key_builders import secrets_in
 from tests.web.test_keys_rotation import form
 
 
-@pytest.fixture(scope="module")
-def cast(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock():
-        key_builders.catalogue()
-        return builders.cast()
-
-
 @pytest.fixture
 def alice(cast):
     return builders.signed_in(cast.alice)
