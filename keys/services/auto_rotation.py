@@ -89,10 +89,11 @@ def hand_out(rotation: Rotation, now: datetime) -> Sealed | None:
     perhaps, would leave the recipient without it. To be called in the transaction whose commit comes before the
     answer. None where it was fetched, where the rotation has ended, and where there never was one.
     """
-    if not rotation.is_running(now):
+    # Most rotations never had one, and none is put there later: who asks how they stand costs no more than that.
+    if rotation.sealed_secret is None or not rotation.is_running(now):
         return None
     if is_waiting(rotation.organization_id, Act.ROTATION_STARTED, rotation.key_id):
-        return None if rotation.sealed_secret is None else _told(rotation.sealed_to, rotation.sealed_secret)
+        return _told(rotation.sealed_to, rotation.sealed_secret)
     with connection.cursor() as cursor:
         cursor.execute(
             "WITH held AS (SELECT id, sealed_secret, sealed_to FROM keys_rotation"
