@@ -100,6 +100,8 @@ def test_it_rolls_up_by_the_clock_and_stops_cleanly(environment, start, number):
     assert seconds < 8
 
 
+# Its transaction is open for seconds, and roll-ups of every database of the server wait for that.
+@pytest.mark.timed
 def test_a_job_that_is_busy_in_the_database_holds_nobody_up(environment, start):
     record(environment)
     with connect(environment, "DATABASE_MIGRATE_URL") as owner, owner.transaction():
