@@ -13,7 +13,7 @@ from audit import ledger
 from audit.errors import EntryInvalid
 from audit.webhooks import sending
 
-TABLES = ["audit_entry", "audit_sealed", "audit_head"]
+TABLES = ["audit_entry", "audit_sealed", "audit_head", "audit_checkpoint"]
 TRIGGERS = [
     ("audit_entry", "audit_entry_keep"),
     ("audit_entry", "audit_entry_keep_all"),
@@ -22,6 +22,9 @@ TRIGGERS = [
     ("audit_head", "audit_head_keep"),
     ("audit_head", "audit_head_keep_all"),
     ("audit_head", "audit_head_grows"),
+    ("audit_checkpoint", "audit_checkpoint_keep"),
+    ("audit_checkpoint", "audit_checkpoint_keep_all"),
+    ("audit_checkpoint", "audit_checkpoint_stays"),
 ]
 LOGIN = """
     SELECT r.rolname, v.what FROM pg_catalog.pg_roles r, LATERAL (VALUES

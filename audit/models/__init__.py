@@ -1,11 +1,14 @@
 """The models of audit: a file for each noun."""
 
+from audit.models.checkpoint import Checkpoint, CheckpointQuerySet
 from audit.models.entry import Entry, EntryQuerySet, Head, Sealed
 from audit.models.notice import Mail, NoticeCursor
 from audit.models.webhook import Attempt, Delivery, DeliveryState, Endpoint, EndpointSecret, Why
 
 __all__ = [
     "Attempt",
+    "Checkpoint",
+    "CheckpointQuerySet",
     "Delivery",
     "DeliveryState",
     "Endpoint",

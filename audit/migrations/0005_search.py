@@ -1,0 +1,8 @@
+"""To be filled in."""
+
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("audit", "0004_notary")]
+    operations = []
