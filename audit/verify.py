@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from audit import entry as entry_rules
-from audit import note
+from audit import erasures, note
 from audit.acts import Act
 from audit.entry import ParsedEntry
 from audit.errors import EntryInvalid, Fault, LedgerFaulty, VerifierKeyInvalid
@@ -80,7 +80,8 @@ def verify(
     """Recompute a ledger and return its size and root.
 
     `rows` and `openings` are all that the tables hold of it, in order of epoch and index; both are read once, as a
-    stream. Raises `LedgerFaulty` at the first place that does not fit.
+    stream. Raises `LedgerFaulty` at the first entry that does not fit; where all do, at the first opening that does
+    not, or is missing while no later `ledger.erasure` names it (spec LEDGER, Bytes 11).
     """
     if head is None:
         raise LedgerFaulty(1, 0, Fault.DROPPED, "the ledger has no head")
@@ -222,35 +223,47 @@ class _Ledger:
 
 
 class _Openings:
-    """The stream of openings beside the stream of entries."""
+    """The stream of openings beside the stream of entries.
+
+    That one is missing is known when the entries have ended: what erased it stands behind. So every fault waits until
+    then, or a later one would be named before it.
+    """
 
     def __init__(self, openings: Iterator[Opening]) -> None:
         self.openings = openings
         self.next = next(openings, None)
+        self.missing = erasures.Missing()
+        self.fault: LedgerFaulty | None = None
 
     def check(self, position: Position, entry: ParsedEntry) -> None:
         """Compare one entry's commitments with its openings."""
-        missing = dict(entry.sealed)
+        erasure = erasures.read(entry.data, position[0]) if entry.act == Act.LEDGER_ERASURE else None
+        if erasure:
+            self.missing.account(erasure)
+        sealed = dict(entry.sealed)
         while self.next is not None and self.next.position <= position:
             opening = self.next
-            commitment = missing.pop(opening.field, None) if opening.position == position else None
-            if commitment is None:
-                raise self._orphan(opening)
-            if not opening_fits(opening, commitment):
-                what = f"the opening of {opening.field} is not what was sealed"
-                raise LedgerFaulty(*position, Fault.ALTERED, what)
             self.next = next(self.openings, None)
-        for name in missing:
-            raise LedgerFaulty(*position, Fault.DROPPED, f"the opening of {name} is missing")
+            commitment = sealed.pop(opening.field, None) if opening.position == position else None
+            if commitment is None:
+                self._found(opening.position, Fault.INSERTED, "an opening is of nothing that was sealed")
+            elif not opening_fits(opening, commitment):
+                self._found(position, Fault.ALTERED, f"the opening of {opening.field} is not what was sealed")
+        for name in sealed:
+            self.missing.add(position, name)
 
     def end(self) -> None:
-        """Refuse what is left when the entries have ended."""
+        """Raise the first fault, now that the entries have ended."""
         if self.next is not None:
-            raise self._orphan(self.next)
+            self._found(self.next.position, Fault.INSERTED, "an opening is of nothing that was sealed")
+        missing, found = self.missing.first(), self.fault
+        if missing and (found is None or missing[0] < (found.epoch, found.index)):
+            raise LedgerFaulty(*missing[0], Fault.DROPPED, f"the opening of {missing[1]} is missing")
+        if found:
+            raise found
 
-    @staticmethod
-    def _orphan(opening: Opening) -> LedgerFaulty:
-        return LedgerFaulty(*opening.position, Fault.INSERTED, "an opening is of nothing that was sealed")
+    def _found(self, position: Position, fault: Fault, what: str) -> None:
+        self.fault = self.fault or LedgerFaulty(*position, fault, what)
 
 
 def _log_of(organization_id: str, head: Head) -> Callable[[int], str]:

@@ -194,6 +194,8 @@ DECLARE
     first_index bigint;
     opened jsonb;
     bodies jsonb[] := '{}';
+    erasures bigint[] := '{}';
+    erasure bigint;
 BEGIN
     IF NOT public.audit_reaches(organization) THEN
         RAISE EXCEPTION 'this transaction does not work in that organization' USING ERRCODE = 'insufficient_privilege';
@@ -226,6 +228,9 @@ BEGIN
                 RAISE EXCEPTION 'the openings of entry % are not what it seals', head.size USING ERRCODE = 'check_violation';
             END IF;
         END IF;
+        IF body ->> 'act' = 'ledger.erasure' THEN
+            erasures := erasures || head.size;
+        END IF;
         bodies := bodies || body;
         head.size := head.size + 1;
         head.last_hash := sha256('\x00'::bytea || leaf);
@@ -240,6 +245,9 @@ BEGIN
         FROM jsonb_array_elements(openings) WITH ORDINALITY l (opened, place), jsonb_array_elements(l.opened) o;
     UPDATE public.audit_head h SET size = head.size, last_hash = head.last_hash, last_at = head.last_at
         WHERE h.organization_id = organization;
+    FOREACH erasure IN ARRAY erasures LOOP
+        PERFORM public.ledger_erase(organization, head.epoch, erasure);
+    END LOOP;
     RETURN first_index;
 END $$;
 

@@ -338,3 +338,87 @@ def test_any_single_flipped_bit_of_any_leaf_is_found_at_its_entry(chance: random
     with pytest.raises(LedgerFaulty) as caught:
         ledger.verify()
     assert caught.value.index == index
+
+
+class TestErased:
+    """An opening may be missing where a later entry of the same ledger says that it was erased."""
+
+    def ledger(self, *erasures, gone, size=8, epochs=1):
+        """Return a ledger that ends with erasures, without the openings (epoch, index, field) that are gone."""
+        ledger = Ledger(size, epochs)
+        for data in erasures:
+            last = ledger.rows[-1]
+            built = leaf(
+                last.index + 1,
+                entry.leaf_hash(last.leaf),
+                epoch=last.epoch,
+                act="ledger.erasure",
+                data={"target": "usr_alice", **data},
+            )
+            ledger.rows.append(row_of(built, last.epoch))
+        last = ledger.rows[-1]
+        ledger.head = replace(
+            ledger.head, size=last.index + 1, last_hash=entry.leaf_hash(last.leaf), last_at=last.at
+        )
+        ledger.openings = [o for o in ledger.openings if (o.epoch, o.index, o.field) not in gone]
+        return ledger
+
+    def test_what_an_erasure_names_may_be_missing(self):
+        gone = {(1, 2, "email"), (1, 5, "email")}
+        assert self.ledger({"entries": [2, 5], "fields": ["email"]}, gone=gone).verify().size == 9
+
+    def test_it_may_be_there_all_the_same(self):
+        assert self.ledger({"entries": [2, 5], "fields": ["email"]}, gone=set()).verify().size == 9
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            {"entries": [2], "fields": ["name"]},
+            {"entries": [3], "fields": ["email"]},
+            {"entries": [2], "fields": ["email"], "epoch": 2},
+            {"entries": [-2, 2**53 - 1], "fields": ["email"]},
+            {"entries": ["2"], "fields": ["email"]},
+            {"entries": [True], "fields": ["email"]},
+            {"entries": 2, "fields": ["email"]},
+            {"entries": [2], "fields": "email"},
+            {"entries": [2], "fields": [1]},
+            {"entries": [2], "fields": ["email"], "epoch": "1"},
+            {"fields": ["email"]},
+            {},
+        ],
+    )
+    def test_what_none_names_may_not(self, data):
+        assert self.ledger(data, gone={(1, 2, "email")}).fault() == (Fault.DROPPED, 2)
+
+    def test_an_erasure_means_nothing_that_comes_after_it(self):
+        ledger = self.ledger(
+            {"entries": [9], "fields": ["email"]},
+            {"entries": [1], "fields": ["email"]},
+            gone={(1, 1, "email")},
+        )
+        assert ledger.verify().size == 10
+        salt = bytes(32)
+        last = ledger.rows[-2]
+        sealed = {"email": entry.commit("email", "x@example.com", salt)}
+        built = leaf(9, entry.leaf_hash(last.leaf), sealed=sealed)
+        ledger.rows[-1] = row_of(built)
+        ledger.head = replace(ledger.head, last_hash=entry.leaf_hash(built), last_at=ledger.rows[-1].at)
+        ledger.openings.append(
+            Opening(epoch=1, index=1, field="email", salt=bytes([1]) * 32, value="Alice 1")
+        )
+        ledger.openings.sort(key=lambda o: (o.epoch, o.index, o.field))
+        assert ledger.fault() == (Fault.DROPPED, 9)
+
+    def test_one_of_an_older_epoch_says_which(self):
+        gone = {(1, 3, "name")}
+        erasure = {"entries": [3], "fields": ["name"]}
+        assert self.ledger({**erasure, "epoch": 1}, gone=gone, epochs=2).verify().epoch == 2
+        assert self.ledger(erasure, gone=gone, epochs=2).fault() == (Fault.DROPPED, 3)
+
+    def test_the_first_fault_of_the_openings_is_named(self):
+        ledger = self.ledger({"entries": [6], "fields": ["name"]}, gone={(1, 2, "email"), (1, 6, "name")})
+        at = next(i for i, o in enumerate(ledger.openings) if (o.index, o.field) == (4, "email"))
+        ledger.openings[at] = replace(ledger.openings[at], value="Mallory")
+        assert ledger.fault() == (Fault.DROPPED, 2)
+        ledger.openings = [o for o in ledger.openings if o.index > 2]
+        assert ledger.fault() == (Fault.DROPPED, 1)
