@@ -75,6 +75,18 @@ class NoteForged(NoteError):
     code = "note_forged"
 
 
+class ProofInvalid(AuditError):
+    """A proof does not prove what it says."""
+
+    code = "proof_invalid"
+
+
+class ProofMalformed(AuditError):
+    """The text is no proof file."""
+
+    code = "proof_malformed"
+
+
 class LedgerUnavailable(AuditError):
     """The ledger can't be written, so nothing was changed."""
 
