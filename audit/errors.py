@@ -99,6 +99,27 @@ class DecryptionFailed(AuditError):
     code = "decryption_failed"
 
 
+class ExportError(AuditError):
+    """The log could not be exported. `detail` is for people."""
+
+    code = "export_error"
+
+    def __init__(self, detail: str, *, field: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+
+
+class BundleUnavailable(ExportError):
+    """No bundle can be made that would verify. `retry_seconds`: when to ask again, None where that is of no use."""
+
+    code = "bundle_unavailable"
+
+    def __init__(self, detail: str, *, retry_seconds: int | None) -> None:
+        super().__init__(detail)
+        self.retry_seconds = retry_seconds
+
+
 class WebhookError(AuditError):
     """The webhook could not be changed.
 
