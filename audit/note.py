@@ -192,6 +192,14 @@ def open_checkpoint(note: str, origin: str, keys: Iterable[VerifierKey]) -> Chec
     return checkpoint
 
 
+def signers_named(note: str) -> list[tuple[str, bytes]]:
+    """Return the name and the 4-byte id of each key that a note's signatures name, in order; nothing is verified.
+
+    Raises NoteMalformed for what is no note.
+    """
+    return [(name, identifier) for name, identifier, _ in map(_read_signature, _split(note)[1])]
+
+
 def _by_name_and_id(keys: Iterable[VerifierKey]) -> dict[tuple[str, bytes], VerifierKey]:
     known: dict[tuple[str, bytes], VerifierKey] = {}
     for key in keys:
