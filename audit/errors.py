@@ -191,3 +191,9 @@ class LedgerFaulty(AuditError):
         self.index = index
         self.fault = fault
         self.what = what
+
+
+class NotaryRefused(AuditError):
+    """The notary does not run, because it could sign what it must not; the message says what to do."""
+
+    code = "notary_refused"

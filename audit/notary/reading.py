@@ -1,0 +1,71 @@
+"""What the notary reads of the ledgers: heads all at once, leaves in pages, so that memory stays flat."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import psycopg
+from django.db import connections
+
+USING = "notary"
+PAGE = 4_000
+HEADS = "SELECT organization_id, origin, epoch, size, last_hash FROM audit_head ORDER BY organization_id"
+LEAVES = """
+    SELECT index, leaf FROM audit_entry
+    WHERE organization_id = %s AND epoch = %s AND index >= %s AND index < %s ORDER BY index LIMIT %s
+"""
+EVERYTHING = """
+    SELECT organization_id, epoch, index, leaf FROM audit_entry
+    WHERE (organization_id, epoch, index) > (%s, %s, %s) ORDER BY organization_id, epoch, index LIMIT %s
+"""
+
+
+class Head(NamedTuple):
+    """Where the table says that a ledger ends."""
+
+    organization_id: str
+    origin: str
+    epoch: int
+    size: int
+    last_hash: bytes
+
+
+class Leaf(NamedTuple):
+    """An entry's bytes, and where they stand."""
+
+    organization_id: str
+    epoch: int
+    i: int
+    leaf: bytes
+
+
+def heads() -> list[Head]:
+    """Return every ledger's head, by one query whatever their number."""
+    return [Head(*row) for row in query(HEADS)]
+
+
+def leaves(organization_id: str, epoch: int, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (index, leaf bytes) of what is there of `first` to `end - 1`, in order; run it in a snapshot."""
+    while first < end:
+        page = query(LEAVES, [organization_id, epoch, first, end, PAGE])
+        yield from page
+        if not page:
+            return
+        first = page[-1][0] + 1
+
+
+def everything() -> Iterator[list[Leaf]]:
+    """Yield all entries of all ledgers in pages, in order of organization, epoch and index; in no one snapshot."""
+    after: tuple[Any, ...] = ("", -32_768, -1)
+    while page := query(EVERYTHING, [*after, PAGE]):
+        yield [Leaf(*row) for row in page]
+        after = page[-1][:3]
+
+
+def query(sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    """Return the rows of a query of ours, read in binary: a third of the time for leaves."""
+    connection = connections[USING]
+    connection.ensure_connection()
+    raw: psycopg.Connection = connection.connection
+    with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
+        cursor.execute(sql.encode(), parameters, binary=True)
+        return cursor.fetchall()
