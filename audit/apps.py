@@ -8,9 +8,9 @@ class AuditConfig(AppConfig):
     def ready(self) -> None:
         # Models can't be imported before the apps are ready.
         from audit import checks, mailing, ports, redaction, subjects  # noqa: F401, PLC0415
-        from audit.tasks import webhooks  # noqa: PLC0415
+        from audit.tasks import search, webhooks  # noqa: PLC0415
         from audit.webhooks import signing  # noqa: PLC0415
 
         redaction.filters.append(signing.redact)
-        ports.on_appended += [webhooks.deliver_soon, mailing.on_appended]
+        ports.on_appended += [webhooks.deliver_soon, mailing.on_appended, search.on_appended]
         ports.subjects.append(subjects.subjects)
