@@ -87,6 +87,28 @@ class ProofMalformed(AuditError):
     code = "proof_malformed"
 
 
+class ProofError(AuditError):
+    """The proof that was asked for can't be given. `detail` is for people."""
+
+    code = "proof_error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class NotSigned(ProofError):
+    """No checkpoint says this: the notary has not signed that far yet, or never signed that size."""
+
+    code = "not_signed"
+
+
+class LedgerUnproven(ProofError):
+    """The entries do not lead to what the notary signed: the ledger, or what is stored beside it, was changed."""
+
+    code = "ledger_unproven"
+
+
 class LedgerUnavailable(AuditError):
     """The ledger can't be written, so nothing was changed."""
 

@@ -217,8 +217,9 @@ type entry struct {
 	hash   tlog.Hash
 }
 
-// An erasure names every one of the fields of every one of the entries.
+// An erasure names every one of the fields of every one of the entries; of another epoch's log where it says so.
 type erasure struct {
+	Epoch   int64    `json:"epoch"`
 	Entries []int64  `json:"entries"`
 	Fields  []string `json:"fields"`
 }
@@ -489,12 +490,20 @@ func parse(line []byte) (*entry, error) {
 		var told struct {
 			Data erasure `json:"data"`
 		}
-		if err := json.Unmarshal(line, &told); err != nil {
-			return nil, errors.New("an erasure without entries and fields")
+		if json.Unmarshal(line, &told) == nil && (told.Data.Epoch == 0 || told.Data.Epoch == epochOf(read.Log)) {
+			read.erased = told.Data
 		}
-		read.erased = told.Data
 	}
 	return read, nil
+}
+
+// epochOf reads the end of a log's name, host/ledger/organization[/epoch].
+func epochOf(origin string) int64 {
+	parts := strings.Split(origin, "/")
+	if epoch, err := strconv.ParseInt(parts[len(parts)-1], 10, 64); err == nil && len(parts) == 4 {
+		return epoch
+	}
+	return 1
 }
 
 var integer = regexp.MustCompile(`^(0|-?[1-9][0-9]{0,15})$`)
