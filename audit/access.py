@@ -4,14 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from django.conf import settings
 from django.db import connection
 from django.http import Http404
 
 from audit import describe
+from audit import entry as entry_rules
 from audit.describe import Line
 from audit.entry import ParsedEntry
 from audit.errors import EntryInvalid
-from audit.models import Entry, EntryQuerySet, Sealed
+from audit.models import Checkpoint, Entry, EntryQuerySet, Sealed
 from audit.ports import Reader
 from audit.verify import Opening, opening_fits
 
@@ -204,3 +206,43 @@ def _follows(entry: Entry, parsed: ParsedEntry | None) -> bool | None:
 
 def _place(entry: Entry | None) -> Place | None:
     return entry.place if entry else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkable:
+    """What somebody needs to check an organization's newest log: its name, what is signed, an entry to begin with.
+
+    `index` is of an entry that is signed, not the first, and sealed `field` where there is such a one ("" if not).
+    """
+
+    origin: str
+    epoch: int
+    checkpoint: Checkpoint | None
+    index: int
+    field: str
+
+
+def checkable(member: Reader) -> Checkable:
+    """Return what checking takes, to everybody who reads an entry; raises `Http404` for whom the log is closed."""
+    if not member.reads_own_log:
+        raise Http404
+    organization_id = member.organization_id
+    checkpoint = Checkpoint.objects.of(organization_id).newest()
+    last = Entry.objects.of(organization_id).newest_first().first()
+    epoch = checkpoint.epoch if checkpoint else last.epoch if last else 1
+    parsed = _parsed(last) if last and last.epoch == epoch else None
+    signed = Sealed.objects.filter(
+        organization_id=organization_id, epoch=epoch, index__lt=checkpoint.size if checkpoint else 2**53
+    )
+    # `email` first of the fields of the last one.
+    found = signed.order_by("-index", "field").first()
+    return Checkable(
+        # The host is fixed when the ledger opens: the entries know it better than the settings.
+        origin=parsed.log
+        if parsed
+        else entry_rules.origin(settings.LEDGER_ORIGIN_HOST, organization_id, epoch),
+        epoch=epoch,
+        checkpoint=checkpoint,
+        index=found.index if found else max(1, (checkpoint.size if checkpoint else 2) - 1),
+        field=found.field if found else "",
+    )

@@ -46,8 +46,8 @@ def batches(named: Iterable[tuple[Position, str]]) -> Iterator[Erasure]:
     for position, field in named:
         fields_of.setdefault(position, []).append(field)
     alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for (epoch, index), fields in sorted(fields_of.items()):
-        alike.setdefault((epoch, tuple(sorted(set(fields)))), []).append(index)
+    for (epoch, index), lost in sorted(fields_of.items()):
+        alike.setdefault((epoch, tuple(sorted(set(lost)))), []).append(index)
     for (epoch, fields), indexes in alike.items():
         for first in range(0, len(indexes), MOST_ENTRIES):
             yield Erasure(epoch=epoch, entries=indexes[first : first + MOST_ENTRIES], fields=fields)

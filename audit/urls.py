@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 
 from audit import paging
-from audit.views import log, webhooks
+from audit.views import checking, log, webhooks
 
 
 class PlaceConverter:
@@ -21,6 +21,8 @@ register_converter(PlaceConverter, "place")
 app_name = "audit"
 urlpatterns = [
     path("log", log.log, name="log"),
+    path("log/check", checking.checking, name="checking"),
+    path("log/check/check_ledger.go", checking.checking_program, name="checking_program"),
     path("log/<place:place>", log.entry, name="entry"),
     path("webhooks", webhooks.webhooks, name="webhooks"),
     path("webhooks/new", webhooks.webhook_create, name="webhook_create"),

@@ -57,6 +57,8 @@ MATRIX = {
     "orgs:switch_project": ("mmmmmml", "ooooool"),
     "audit:log": ("oooonol", "mmmmmml"),
     "audit:entry": ("oononol", "mmmmmml"),
+    "audit:checking": ("oooonol", "mmmmmml"),
+    "audit:checking_program": ("oooonol", "mmmmmml"),
     "audit:webhooks": ("oofffol", "mmmmmml"),
     "audit:webhook_create": ("oofffol", "oofffol"),
     "audit:webhook": ("oofffnl", "mmmmmml"),
