@@ -31,6 +31,7 @@ __all__ = [
     "check_successor",
     "clip",
     "commit",
+    "epoch_of",
     "format_time",
     "genesis_prev",
     "is_origin",
@@ -174,6 +175,14 @@ def origin(host: str, organization_id: str, epoch: int = 1) -> str:
     if not is_origin(text):
         raise EntryInvalid("log", f"an origin has at most {MAX_ORIGIN_BYTES} bytes")
     return text
+
+
+def epoch_of(origin: str) -> int:
+    """Return the epoch of the log that `origin` names. Raises EntryInvalid for what is no log's name."""
+    found = ORIGIN.fullmatch(origin)
+    if found is None or not is_origin(origin):
+        raise EntryInvalid("log", "is no log's name")
+    return int(found["epoch"] or 1)
 
 
 def is_origin(text: str) -> bool:

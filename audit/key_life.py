@@ -59,8 +59,4 @@ def overdue(events: Sequence[KeyEvent], now: datetime) -> list[str]:
     """Return the verifier keys to retire: those that have signed beside a newer one for 90 days, oldest first."""
     since = {event.vkey: event.at for event in reversed(events) if event.act != Act.LEDGER_KEY_RETIRED}
     announced, still = published(events), signing(events)
-    return [
-        vkey
-        for vkey, newer in pairwise(announced)
-        if vkey in still and now - since[newer] >= BOTH_SIGN
-    ]
+    return [vkey for vkey, newer in pairwise(announced) if vkey in still and now - since[newer] >= BOTH_SIGN]

@@ -7,6 +7,7 @@ Source: spec LEDGER, "Writing".
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.conf import settings
@@ -29,6 +31,7 @@ from audit.errors import LedgerUnavailable
 
 PORTAL = Actor.system("portal")
 REGRESSION_MS = 5_000
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,12 +206,56 @@ def _plain_value(item: Any) -> Any:
             return item
 
 
-@cache
-def public_key() -> bytes:
-    """Return the 32 bytes of the deployment's Ed25519 public key; raises `ImproperlyConfigured` without one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a ledger's next entry goes: `index` in the log named `log`, at `at` or later, after `prev` (32 bytes)."""
+
+    log: str
+    index: int
+    prev: bytes
+    at: datetime
+
+    @property
+    def epoch(self) -> int:
+        """The log's epoch."""
+        return entry_rules.epoch_of(self.log)
+
+
+def lock(organization_id: str) -> Place:
+    """Keep everybody else from appending to a ledger until the transaction ends, and return where it stands.
+
+    For what must be decided by the ledger's own entries and appended once. It opens no ledger: call it for one that
+    has entries. Raises `LedgerUnavailable` where another transaction holds it for five seconds.
+    """
+    origin = entry_rules.origin(settings.LEDGER_ORIGIN_HOST, organization_id)
     try:
-        key = load_pem_public_key(settings.LEDGER_PUBLIC_KEY.encode())
-    except ValueError:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT log, next_index, prev, at FROM ledger_begin(%s, %s)", [organization_id, origin]
+            )
+            log, index, prev, at = cursor.fetchone()
+    except DatabaseError as error:
+        raise LedgerUnavailable(str(error).partition("\n")[0]) from error
+    return Place(log=log, index=index, prev=bytes(prev), at=at)
+
+
+@cache
+def public_keys() -> tuple[bytes, ...]:
+    """Return the deployment's Ed25519 public keys, 32 bytes each, oldest first (spec LEDGER, Bytes 13).
+
+    Raises `ImproperlyConfigured` without one, and where one is no such key or stands there twice.
+    """
+    texts = _PEM.findall(settings.LEDGER_PUBLIC_KEY) or [settings.LEDGER_PUBLIC_KEY]
+    keys = tuple(_public_key(text) for text in texts)
+    if len(set(keys)) < len(keys):
+        raise ImproperlyConfigured("LEDGER_PUBLIC_KEY holds a key twice: each once, oldest first.")
+    return keys
+
+
+def _public_key(pem: str) -> bytes:
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
         raise ImproperlyConfigured(
@@ -217,6 +264,16 @@ def public_key() -> bytes:
     return key.public_bytes_raw()
 
 
+def public_key() -> bytes:
+    """Return the newest of `public_keys`: new ledgers open with it."""
+    return public_keys()[-1]
+
+
 def verifier_key(log: str) -> str:
-    """Return the note verifier key of one ledger (spec LEDGER, Bytes 7)."""
+    """Return the note verifier key of one ledger, of the newest key (spec LEDGER, Bytes 7)."""
     return note.VerifierKey(log, public_key()).format()
+
+
+def verifier_keys(log: str) -> list[str]:
+    """Return the note verifier keys of one ledger, of every public key of the deployment, oldest first."""
+    return [note.VerifierKey(log, key).format() for key in public_keys()]

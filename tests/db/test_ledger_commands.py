@@ -94,6 +94,45 @@ class TestNotaryInit:
             run("notary", "init", folder=tmp_path / "file" / "notary")
 
 
+class TestNotaryRotateKey:
+    def test_it_makes_the_next_pair_and_a_file_of_all_public_halves(self, tmp_path, settings):
+        run("notary", "init", folder=tmp_path)
+        kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        said = run("notary", "rotate-key", folder=tmp_path)
+        assert said.splitlines()[1] == f"LEDGER_PUBLIC_KEY_FILE={tmp_path / 'public-2.pem'}"
+        run("notary", "rotate-key", folder=tmp_path)
+        assert kept == {name: (tmp_path / name).read_bytes() for name in kept}
+        assert stat.S_IMODE((tmp_path / "private-2.pem").stat().st_mode) == 0o600
+        private = [
+            load_pem_private_key((tmp_path / name).read_bytes(), None)
+            for name in ("private.pem", "private-2.pem", "private-3.pem")
+        ]
+        settings.LEDGER_PUBLIC_KEY = (tmp_path / "public-3.pem").read_text()
+        ledger.public_keys.cache_clear()
+        try:
+            assert list(ledger.public_keys()) == [key.public_key().public_bytes_raw() for key in private]
+        finally:
+            ledger.public_keys.cache_clear()
+
+    def test_before_the_first(self, tmp_path):
+        with pytest.raises(CommandError, match="notary init"):
+            run("notary", "rotate-key", folder=tmp_path)
+
+    def test_with_a_key_that_can_not_be_read(self, tmp_path):
+        run("notary", "init", folder=tmp_path)
+        (tmp_path / "private.pem").write_text("no key")
+        with pytest.raises(CommandError, match="is no Ed25519 key"):
+            run("notary", "rotate-key", folder=tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"private.pem", "public.pem"}
+
+    def test_what_is_there_stays(self, tmp_path):
+        run("notary", "init", folder=tmp_path)
+        (tmp_path / "public-2.pem").write_text("kept")
+        with pytest.raises(CommandError, match=r"public-2\.pem exists already"):
+            run("notary", "rotate-key", folder=tmp_path)
+        assert not (tmp_path / "private-2.pem").exists()
+
+
 class TestSettings:
     def test_what_the_tests_run_with_is_right(self):
         assert checks.check_ledger_settings(None) == []
@@ -101,11 +140,11 @@ class TestSettings:
     @pytest.mark.parametrize("pem", ["", "nonsense"])
     def test_no_public_key(self, settings, pem):
         settings.LEDGER_PUBLIC_KEY = pem
-        ledger.public_key.cache_clear()
+        ledger.public_keys.cache_clear()
         try:
             assert [error.id for error in checks.check_ledger_settings(None)] == ["audit.E001"]
         finally:
-            ledger.public_key.cache_clear()
+            ledger.public_keys.cache_clear()
 
     @pytest.mark.parametrize("host", ["", "Keys.example", "keys.example:8000", "::1", "a/b", "a" * 170])
     def test_a_host_that_no_log_can_have(self, settings, host):
