@@ -14,6 +14,7 @@ exit codes:
   6  rotate --write-env, agent: the secret in the file was replaced by one that nobody here knows; a person must help
   7  rotate --write-env, agent: half done and safe, or another is at it; the next run goes on
 scan: 0 nothing found, 1 found, 2 something could not be read.
+ledger verify, ledger proof: 0 good, 1 tampered, 2 malformed, 3 no trusted signature, 4 not a continuation.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any, Final, NoReturn
 
 from keystead.client import Keystead
 from keystead.commands.files import add_agent, add_file, agent, rotate_file
+from keystead.commands.ledger import add_ledger, ledger
 from keystead.commands.own import own_client
 from keystead.commands.scan import add_scan, scan
 from keystead.commands.sealing import add_open, add_recipient, open_, recipient
@@ -208,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         ("scan", scan, add_scan, True),
         ("recipient", recipient, add_recipient, True),
         ("open", open_, add_open, True),
+        ("ledger", ledger, add_ledger, True),
     ):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         # One that is alone needs no key of ours.
