@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import rfc8785
-
 from audit.errors import ChainBroken, EntryInvalid
 from audit.tree import EMPTY_ROOT, HASH_BYTES, leaf_hash
 
@@ -115,7 +113,7 @@ def build(
     if sealed:
         members["sealed"] = dict(sealed)
     _read(members)
-    leaf = rfc8785.dumps(members)
+    leaf = canonical(members)
     _check_length(leaf)
     return leaf
 
@@ -129,9 +127,17 @@ def parse(leaf: bytes) -> ParsedEntry:
     members = _decode(leaf)
     entry = _read(members)
     # This also finds two members of one name: the reader of JSON kept the last alone.
-    if rfc8785.dumps(members) != leaf:
+    if canonical(members) != leaf:
         raise EntryInvalid("entry", "is not in canonical form (RFC 8785)")
     return entry
+
+
+def canonical(members: Mapping[str, Any]) -> bytes:
+    """Return RFC 8785 of an object within LEDGER.md Bytes 2, where names are ASCII and numbers are integers.
+
+    For these the standard library writes what the RFC demands, several times as fast as a library for all of JSON.
+    """
+    return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def check_successor(previous: ParsedEntry | None, previous_hash: bytes, this: ParsedEntry) -> None:

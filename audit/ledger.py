@@ -108,7 +108,8 @@ def recording(organization_id: str, actor: Actor) -> Iterator[Recorder]:
     fails. Raises `LedgerUnavailable` where the ledger can't be written: then nothing is changed.
     """
     outer = _pending.get()
-    with transaction.atomic():
+    # Whoever opened the transaction around the outermost one ends with it: there is nothing to go back to.
+    with transaction.atomic(savepoint=outer is not None):
         if outer is not None:
             sizes = outer.sizes()
             try:

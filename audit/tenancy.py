@@ -60,10 +60,12 @@ def _setting(value: str, using: str) -> Iterator[None]:
     SET LOCAL lasts until the transaction's end, not the savepoint's: an inner block puts back what the outer one
     had. Where it fails, rolling back to the savepoint does.
     """
+    is_inner = connections[using].in_atomic_block
     with transaction.atomic(using=using):
         previous = _set(value, using)
         yield
-        _set(previous, using)
+        if is_inner:
+            _set(previous, using)
 
 
 def _set(value: str, using: str) -> str:

@@ -34,8 +34,8 @@ CREATE TABLE audit_sealed (
     field text NOT NULL,
     salt bytea NOT NULL CHECK (octet_length(salt) = 32),
     value text NOT NULL CHECK (octet_length(value) <= 2048),
-    PRIMARY KEY (organization_id, epoch, index, field),
-    FOREIGN KEY (organization_id, epoch, index) REFERENCES audit_entry
+    -- Of an entry: only ledger_append writes here, with the entry itself. A foreign key would look each one up again.
+    PRIMARY KEY (organization_id, epoch, index, field)
 );
 
 -- Nobody changes what is written, the owner included. ALWAYS: session_replication_role does not switch them off.
@@ -69,9 +69,8 @@ ALTER TABLE audit_head ENABLE ALWAYS TRIGGER audit_head_keep_all;
 ALTER TABLE audit_head ENABLE ALWAYS TRIGGER audit_head_grows;
 
 -- A caller reaches the ledger of the organization that its transaction works in, or any under `everywhere`.
-CREATE FUNCTION audit_reaches(organization text) RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(current_setting('app.organization', true), '') IN (organization, '*')
-$$;
+CREATE FUNCTION audit_reaches(organization text) RETURNS boolean LANGUAGE sql STABLE
+    RETURN coalesce(current_setting('app.organization', true), '') IN (organization, '*');
 
 -- The name of an organization's log (spec LEDGER, Bytes 1). The host is the caller's claim, fixed when the ledger opens.
 CREATE FUNCTION audit_is_origin(origin text, organization text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
@@ -88,13 +87,11 @@ CREATE FUNCTION audit_is_vkey(vkey text, log text) RETURNS boolean LANGUAGE sql 
 $$;
 
 -- HMAC-SHA-256 as `sealed` commits to a value (Bytes 11). The salt has 32 bytes, so that the key needs no hashing.
-CREATE FUNCTION audit_commitment(field text, value text, salt bytea) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT encode(sha256(
-        substring(bit_send(k.key # ('x' || repeat('5c', 64))::bit(512)) FROM 5)
-        || sha256(substring(bit_send(k.key # ('x' || repeat('36', 64))::bit(512)) FROM 5)
-            || convert_to(field, 'UTF8') || '\x00' || convert_to(value, 'UTF8'))), 'base64')
-    FROM (SELECT ('x' || rpad(encode(salt, 'hex'), 128, '0'))::bit(512) AS key) k
-$$;
+CREATE FUNCTION audit_commitment(field text, value text, salt bytea) RETURNS text LANGUAGE sql IMMUTABLE
+    RETURN encode(sha256(
+        substring(bit_send(('x' || rpad(encode(salt, 'hex'), 128, '0'))::bit(512) # ('x' || repeat('5c', 64))::bit(512)) FROM 5)
+        || sha256(substring(bit_send(('x' || rpad(encode(salt, 'hex'), 128, '0'))::bit(512) # ('x' || repeat('36', 64))::bit(512)) FROM 5)
+            || convert_to(field, 'UTF8') || '\x00'::bytea || convert_to(value, 'UTF8'))), 'base64');
 
 -- A string, number, true, false or null as RFC 8785 writes it; null for one that has no place in an entry (Bytes 2).
 -- PostgreSQL's own writing of strings and integers agrees with the RFC.
@@ -144,7 +141,7 @@ BEGIN
         OR jsonb_typeof(body -> 'actor') <> 'string' OR body ->> 'actor' !~ '^[a-z][a-z0-9_]{0,63}$'
         OR coalesce(jsonb_typeof(body #> '{data,target}'), 'string') <> 'string'
         OR coalesce(jsonb_typeof(body #> '{data,request_id}'), 'string') <> 'string'
-        OR body -> 'sealed' = '{}' THEN
+        OR body -> 'sealed' = '{}' OR jsonb_typeof(body -> 'sealed') <> 'object' THEN
         RAISE EXCEPTION 'the bytes are no entry' USING ERRCODE = 'check_violation';
     END IF;
     RETURN body;
@@ -192,7 +189,9 @@ DECLARE
     body jsonb;
     at timestamptz;
     first_index bigint;
-    opened jsonb;
+    sealed integer := 0;
+    opened integer := 0;
+    fitting integer;
     bodies jsonb[] := '{}';
     erasures bigint[] := '{}';
     erasure bigint;
@@ -220,17 +219,11 @@ BEGIN
             OR head.size = 0 AND NOT public.audit_is_vkey(body #>> '{data,vkey}', head.origin) THEN
             RAISE EXCEPTION 'entry % does not follow the head', head.size USING ERRCODE = 'check_violation';
         END IF;
-        -- Most entries of a mass act seal nothing and open nothing.
-        IF body ? 'sealed' OR openings -> (head.size - first_index)::integer <> '[]' THEN
-            SELECT jsonb_object_agg(o ->> 0, public.audit_commitment(o ->> 0, o ->> 2, decode(o ->> 1, 'base64'))) INTO opened
-                FROM jsonb_array_elements(openings -> (head.size - first_index)::integer) o;
-            IF opened IS DISTINCT FROM body -> 'sealed' THEN
-                RAISE EXCEPTION 'the openings of entry % are not what it seals', head.size USING ERRCODE = 'check_violation';
-            END IF;
-        END IF;
         IF body ->> 'act' = 'ledger.erasure' THEN
             erasures := erasures || head.size;
         END IF;
+        sealed := sealed + jsonb_array_length(jsonb_path_query_array(body, '$.sealed.*'));
+        opened := opened + jsonb_array_length(openings -> (head.size - first_index)::integer);
         bodies := bodies || body;
         head.size := head.size + 1;
         head.last_hash := sha256('\x00'::bytea || leaf);
@@ -242,7 +235,12 @@ BEGIN
         FROM unnest(leaves, bodies) WITH ORDINALITY l (leaf, body, place);
     INSERT INTO public.audit_sealed
         SELECT organization, head.epoch, first_index + l.place - 1, o ->> 0, decode(o ->> 1, 'base64'), o ->> 2
-        FROM jsonb_array_elements(openings) WITH ORDINALITY l (opened, place), jsonb_array_elements(l.opened) o;
+        FROM jsonb_array_elements(openings) WITH ORDINALITY l (opened, place), jsonb_array_elements(l.opened) o
+        WHERE bodies[l.place] #>> ARRAY['sealed', o ->> 0] = public.audit_commitment(o ->> 0, o ->> 2, decode(o ->> 1, 'base64'));
+    GET DIAGNOSTICS fitting = ROW_COUNT;
+    IF fitting <> sealed OR fitting <> opened THEN
+        RAISE EXCEPTION 'the openings are not what the entries seal' USING ERRCODE = 'check_violation';
+    END IF;
     UPDATE public.audit_head h SET size = head.size, last_hash = head.last_hash, last_at = head.last_at
         WHERE h.organization_id = organization;
     FOREACH erasure IN ARRAY erasures LOOP

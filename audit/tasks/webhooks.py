@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 
+from django.db import connection
 from procrastinate.contrib.django import app
 
 from audit import queue
 from audit.acts import Act
-from audit.models import Endpoint
 from audit.webhooks import patterns, retention, running
 
 # The worker's own lane for what waits for other people's servers.
 LANE = "webhooks"
 EVERY_TEN_SECONDS = "* * * * * */10"
 HOURLY = "17 * * * *"
+# Asked at each append, under the lock of the ledger's head.
+IS_HEARD = """
+    SELECT EXISTS (SELECT FROM audit_endpoint
+        WHERE organization_id = %s AND disabled_at IS NULL AND acts && string_to_array(%s, ' ')::varchar[])
+"""
 
 
 @app.task(name="audit.deliver_webhooks", queue=LANE)
@@ -38,10 +43,10 @@ def retain_webhooks(timestamp: int) -> None:  # noqa: ARG001
 def deliver_soon(organization_id: str, acts: Sequence[Act]) -> None:
     """Queue a job with the entries of the running transaction, where an endpoint subscribes to one of them."""
     asked = {pattern for act in set(acts) for pattern in patterns.covering(act)}
-    listening = Endpoint.objects.filter(
-        organization_id=organization_id, disabled_at=None, acts__overlap=list(asked)
-    )
-    if listening.exists():
+    with connection.cursor() as cursor:
+        cursor.execute(IS_HEARD, [organization_id, " ".join(asked)])
+        (is_heard,) = cursor.fetchone()
+    if is_heard:
         enqueue(organization_id)
 
 
