@@ -1,5 +1,6 @@
 """What can be done to an organization's webhooks. Each writes its rows and its entry in one transaction."""
 
+from audit.services.bundles import hand_out_bundle
 from audit.services.webhooks import (
     Changes,
     Made,
@@ -21,6 +22,7 @@ __all__ = [
     "create_endpoint",
     "disable_endpoint",
     "enable_endpoint",
+    "hand_out_bundle",
     "remove_endpoint",
     "resend_delivery",
     "resend_range",

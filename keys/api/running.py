@@ -35,6 +35,12 @@ def read(
         return answer(HTTPStatus.OK, act(who))
 
 
+def begin[Result](request: ApiRequest, act: Callable[[Caller], Result]) -> Result:
+    """Return what `act` returns within the caller's organization, once all of it is committed."""
+    with _within(request, target(request)) as who:
+        return act(who)
+
+
 def change(request: ApiRequest, act: Act) -> HttpResponse:
     """Answer with what `act` did, all of it committed before the answer leaves; what it raises undoes it."""
     with _within(request, target(request)) as who:

@@ -16,6 +16,7 @@ from ninja import NinjaAPI
 
 from keys.api import (
     approvals,
+    audit,
     breakglass,
     docs,
     entitlements,
@@ -62,6 +63,7 @@ for router in (
     approvals.router,
     executions.router,
     webhooks.router,
+    audit.router,
     meta.router,
 ):
     api.add_router("", router)

@@ -53,6 +53,13 @@ OPERATIONS = {
     ("POST", "/v1/webhooks/{webhook_id}/resend"),
     ("GET", "/v1/webhooks/{webhook_id}/deliveries"),
     ("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend"),
+    ("GET", "/v1/audit/entries"),
+    ("GET", "/v1/audit/entries/{index}"),
+    ("GET", "/v1/audit/entries/{index}/proof"),
+    ("GET", "/v1/audit/checkpoint"),
+    ("GET", "/v1/audit/consistency"),
+    ("GET", "/v1/audit/keys"),
+    ("GET", "/v1/audit/bundle"),
 }
 # No key authenticates these.
 OPEN = {"/v1/keys/revoke", "/v1/secret-scanning/github"}

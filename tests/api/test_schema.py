@@ -23,7 +23,7 @@ schema.app = WSGIHandler()
 @pytest.fixture(scope="module")
 def secret(cast, django_db_blocker):
     with django_db_blocker.unblock():
-        return calls.key(cast.acme, cast.alice, (*calls.MANAGING, "webhooks:write")).secret
+        return calls.key(cast.acme, cast.alice, (*calls.MANAGING, "webhooks:write", "audit:read")).secret
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -27,7 +27,7 @@ from orgs import ids
 from orgs import services as org_services
 from orgs.models import Membership
 from orgs.roles import Risk, Role
-from tests import builders, key_builders, usage_builders
+from tests import builders, bundles, key_builders, usage_builders
 from tests import governance_builders as gov
 from tests.api import calls
 from tests.api.calls import as_superuser
@@ -267,6 +267,11 @@ def _returned(w: World) -> object:
     return partial(key_services.record_returns, w.cast.acme.id, actor=builders.OPERATOR)
 
 
+def _handed_out(w: World) -> object:
+    bundles.sign(w.cast.acme.id)
+    return lambda: audit_services.hand_out_bundle(w.cast.acme.id, actor=w.actor).close()
+
+
 # Each prepares what it needs and returns the call that must record.
 ORGS = {
     "accept_invitation": _accept,
@@ -414,6 +419,7 @@ AUDIT = {
     "enable_endpoint": lambda w: partial(
         audit_services.enable_endpoint, w.disabled_endpoint(), actor=w.actor
     ),
+    "hand_out_bundle": _handed_out,
     "remove_endpoint": lambda w: partial(audit_services.remove_endpoint, w.endpoint, actor=w.actor),
     "resend_delivery": lambda w: partial(audit_services.resend_delivery, w.delivery(), actor=w.actor),
     "resend_range": lambda w: partial(
