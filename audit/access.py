@@ -51,6 +51,15 @@ class SealedField:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An entry with the values that are there of what it sealed, and of what the act that it is part of sealed."""
+
+    entry: Entry
+    opened: Mapping[str, str]
+    whole: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
     """Everything that one entry's page shows. `parsed` is None where the leaf bytes are no entry any more.
 
@@ -85,7 +94,8 @@ def entries_for_target(member: Reader, target_id: str, *, limit: int = 50) -> li
 def lines(member: Reader, found: Sequence[Entry]) -> list[Line]:
     """Return entries that came from here as a list shows them, with the personal data that they sealed."""
     parsed = {entry.place: _parsed(entry) for entry in found}
-    openings = _openings(member, list(parsed)) | _of_wholes(member, found, parsed)
+    organization_id = member.organization_id
+    openings = _openings(organization_id, list(parsed)) | _of_wholes(organization_id, found, parsed)
     return [_line(entry, parsed[entry.place], openings.get(entry.place, [])) for entry in found]
 
 
@@ -96,8 +106,8 @@ def entry(member: Reader, place: Place) -> Detail:
     if found is None:
         raise Http404
     parsed = _parsed(found)
-    openings = _openings(member, [place]).get(place, [])
-    whole = _of_wholes(member, [found], {place: parsed}).get(place, [])
+    openings = _openings(member.organization_id, [place]).get(place, [])
+    whole = _of_wholes(member.organization_id, [found], {place: parsed}).get(place, [])
     return Detail(
         entry=found,
         line=_line(found, parsed, [*whole, *openings]),
@@ -107,6 +117,17 @@ def entry(member: Reader, place: Place) -> Detail:
         previous=_place(readable.before(*place).newest_first().first()),
         next=_place(readable.after(*place).oldest_first().first()),
     )
+
+
+def opened(organization_id: str, found: Sequence[Entry]) -> list[Found]:
+    """Return an organization's entries with what they sealed, as `lines` does, for whom every entry is shown."""
+    parsed = {entry.place: _parsed(entry) for entry in found}
+    own = _openings(organization_id, list(parsed))
+    wholes = _of_wholes(organization_id, found, parsed)
+    return [
+        Found(entry=entry, opened=_values(own.get(entry.place)), whole=_values(wholes.get(entry.place)))
+        for entry in found
+    ]
 
 
 def actors(member: Reader) -> list[tuple[str, str]]:
@@ -142,11 +163,11 @@ def _line(entry: Entry, parsed: ParsedEntry | None, openings: Iterable[Opening])
     )
 
 
-def _openings(member: Reader, places: Sequence[Place]) -> dict[Place, list[Opening]]:
+def _openings(organization_id: str, places: Sequence[Place]) -> dict[Place, list[Opening]]:
     found: dict[Place, list[Opening]] = {}
     for epoch in {epoch for epoch, _ in places}:
         rows = Sealed.objects.filter(
-            organization_id=member.organization_id,
+            organization_id=organization_id,
             epoch=epoch,
             index__in=[i for e, i in places if e == epoch],
         )
@@ -159,7 +180,7 @@ def _openings(member: Reader, places: Sequence[Place]) -> dict[Place, list[Openi
 
 
 def _of_wholes(
-    member: Reader, found: Sequence[Entry], parsed: Mapping[Place, ParsedEntry | None]
+    organization_id: str, found: Sequence[Entry], parsed: Mapping[Place, ParsedEntry | None]
 ) -> dict[Place, list[Opening]]:
     """Return, for entries that are part of an act, what that act's own entry sealed of the actor.
 
@@ -172,15 +193,17 @@ def _of_wholes(
     }
     if not parts:
         return {}
-    wholes = Entry.objects.of(member.organization_id).filter(
-        target__in={target for target, _ in parts.values()}
-    )
+    wholes = Entry.objects.of(organization_id).filter(target__in={target for target, _ in parts.values()})
     places = {(entry.target, entry.actor): entry.place for entry in wholes.oldest_first()}
-    openings = _openings(member, list(places.values()))
+    openings = _openings(organization_id, list(places.values()))
     return {
         part: [o for o in openings.get(places.get(whole, (0, -1)), []) if o.field in OF_ACTOR]
         for part, whole in parts.items()
     }
+
+
+def _values(openings: Iterable[Opening] | None) -> dict[str, str]:
+    return {opening.field: opening.value for opening in openings or ()}
 
 
 def _sealed(parsed: ParsedEntry | None, openings: Iterable[Opening]) -> list[SealedField]:

@@ -109,7 +109,9 @@ class Act(StrEnum):
     SUPPORT_VIEWED = "support.viewed"
     SUPPORT_CLOSED = "support.closed"
 
+    EXPORT_REQUESTED = "export.requested"
     EXPORT_MADE = "export.made"
+    EXPORT_REMOVED = "export.removed"
 
     LEDGER_OPENED = "ledger.opened"
     LEDGER_CHECKPOINT = "ledger.checkpoint"

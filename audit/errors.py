@@ -132,6 +132,24 @@ class ExportError(AuditError):
         self.field = field
 
 
+class ExportInvalid(ExportError):
+    """A value is not allowed here."""
+
+    code = "invalid_value"
+
+
+class ExportCapReached(ExportError):
+    """The organization has as many exports, or of such a size, as it may."""
+
+    code = "export_cap_reached"
+
+
+class ExportStateForbids(ExportError):
+    """The export is not in a state that allows this: it is made again, was removed, or is somebody else's to make."""
+
+    code = "state_forbids"
+
+
 class BundleUnavailable(ExportError):
     """No bundle can be made that would verify. `retry_seconds`: when to ask again, None where that is of no use."""
 

@@ -17,11 +17,11 @@ from json.encoder import encode_basestring
 from typing import Any, Final, cast
 
 import psycopg
-from django.db import connections
 
-from audit import ledger
+from audit import erasures, verifier_keys
 from audit.acts import Act
 from audit.errors import BundleUnavailable
+from audit.exports import apart
 
 PAGE: Final = 2000
 RETRY_SECONDS: Final = 5
@@ -144,22 +144,15 @@ def open_bundle(
     Raises:
         BundleUnavailable: nothing of that log is signed, or an erasure is not signed yet; it says when to ask again.
     """
-    connection = _connected()
+    connection = apart.connected()
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
     try:
         contents = _contents(connection, organization_id, epoch, old_note)
     except BaseException:
         connection.close()
         raise
     return Bundle(connection, contents, told)
-
-
-def _connected() -> psycopg.Connection:
-    """Return a connection of its own, which sees nothing until told where, and can't write."""
-    database = connections["default"]
-    found = cast(psycopg.Connection, database.get_new_connection(database.get_connection_params()))
-    found.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    found.read_only = True
-    return found
 
 
 def _contents(
@@ -181,7 +174,8 @@ def _contents(
         size=size,
         note=signed,
         signed_at=signed_at,
-        vkeys=(ledger.verifier_key(signed.partition("\n")[0]),),
+        # After the checkpoint: a key is announced before it signs.
+        vkeys=tuple(verifier_keys.published(organization_id, found)),
         old_note=old_note,
     )
 
@@ -198,7 +192,7 @@ def _refuse_unsaid_erasures(
                     "Personal data was erased just now, and the notary has yet to sign the entry that says so.",
                     retry_seconds=RETRY_SECONDS,
                 )
-            if _epoch_erased(bytes(leaf)) == epoch:
+            if _epoch_erased(bytes(leaf), stands_in) == epoch:
                 raise BundleUnavailable(
                     f"Personal data of epoch {epoch} was erased after that log had ended: a bundle of it would lack "
                     "values without saying why. Its entries can be had as CSV and JSON lines.",
@@ -206,12 +200,13 @@ def _refuse_unsaid_erasures(
                 )
 
 
-def _epoch_erased(leaf: bytes) -> object:
-    """Return the epoch that an erasure names where it is not its own; None for bytes that are no entry."""
+def _epoch_erased(leaf: bytes, stands_in: int) -> int | None:
+    """Return the epoch whose data an erasure names; None for bytes that are no entry."""
     try:
-        return json.loads(leaf)["data"].get("epoch")
+        named = erasures.read(json.loads(leaf)["data"], stands_in)
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
+    return named.epoch if named else None
 
 
 def _opening(field: str, index: int, salt: bytes, value: str) -> str:

@@ -57,6 +57,7 @@ BEGIN
         AND s.index = ANY (indexes) AND s.field = ANY (fields);
     GET DIAGNOSTICS gone = ROW_COUNT;
     PERFORM set_config('keystead.erasure', '', true);
+    PERFORM public.audit_exports_forget(organization);
     RETURN gone;
 END $$;
 

@@ -2,6 +2,7 @@
 
 from audit.models.checkpoint import Checkpoint, CheckpointQuerySet
 from audit.models.entry import Entry, EntryQuerySet, Head, Sealed
+from audit.models.export import Export, ExportPart, ExportState, Format
 from audit.models.notice import Mail, NoticeCursor
 from audit.models.webhook import Attempt, Delivery, DeliveryState, Endpoint, EndpointSecret, Why
 
@@ -15,6 +16,10 @@ __all__ = [
     "EndpointSecret",
     "Entry",
     "EntryQuerySet",
+    "Export",
+    "ExportPart",
+    "ExportState",
+    "Format",
     "Head",
     "Mail",
     "NoticeCursor",

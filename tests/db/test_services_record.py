@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from audit import services as audit_services
 from audit import tenancy
-from audit.models import Delivery, Endpoint, Entry
+from audit.models import Delivery, Endpoint, Entry, Export
 from audit.webhooks import expansion
 from keys import callers, secret
 from keys import services as key_services
@@ -27,7 +27,7 @@ from orgs import ids
 from orgs import services as org_services
 from orgs.models import Membership
 from orgs.roles import Risk, Role
-from tests import builders, bundles, key_builders, usage_builders
+from tests import builders, bundles, exports, key_builders, usage_builders
 from tests import governance_builders as gov
 from tests.api import calls
 from tests.api.calls import as_superuser
@@ -142,6 +142,14 @@ class World:
         expansion.expand_one(self.cast.acme.id, endpoint.id)
         with tenancy.within(self.cast.acme.id):
             return Delivery.objects.select_related("endpoint").get()
+
+    def export(self) -> Export:
+        return exports.request(self.cast.acme.id, actor=self.actor)
+
+    def written_export(self) -> tuple[Export, audit_services.ExportMade]:
+        made = self.export()
+        as_superuser("UPDATE audit_export SET state = 'running', claim = 'mine' WHERE id = %s", made.id)
+        return made, audit_services.ExportMade(claim="mine", entries=0, size=0, sha256="00")
 
     def scope_name(self) -> str:
         return f"{builders.unique('scope')}:read"[:60]
@@ -409,6 +417,9 @@ KEYS = {
     ),
 }
 AUDIT = {
+    "complete_export": lambda w: partial(audit_services.complete_export, *w.written_export()),
+    "remove_export": lambda w: partial(audit_services.remove_export, w.export(), actor=w.actor),
+    "request_export": lambda w: w.export,
     "change_endpoint": lambda w: partial(
         audit_services.change_endpoint, w.endpoint, audit_services.Changes(acts=["*"]), actor=w.actor
     ),
@@ -516,9 +527,10 @@ def _rows() -> list[object]:
         "execution",
     )
     hooks = ("audit_endpoint", "audit_endpointsecret", "audit_delivery", "procrastinate_jobs")
+    made = ("audit_export", "audit_exportpart")
     with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
         found = []
-        for table in (*(f"keys_{table}" for table in tables), *hooks):
+        for table in (*(f"keys_{table}" for table in tables), *hooks, *made):
             cursor.execute(f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table} t")
             found.append(cursor.fetchone())
         return found

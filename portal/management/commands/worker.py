@@ -26,6 +26,8 @@ LANES: Final = (
     (CLOCK, ["default"], 4),
     ("webhooks", ["webhooks"], 2),
     ("mail", ["mail"], 2),
+    # An export takes minutes.
+    ("exports", ["exports"], 2),
 )
 SPARE: Final = 2
 # Jobs that run get this long to end; the process is gone after the second.
