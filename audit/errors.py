@@ -115,6 +115,12 @@ class LedgerUnavailable(AuditError):
     code = "ledger_unavailable"
 
 
+class ReopeningRefused(AuditError):
+    """A ledger goes on in a new epoch only from the last checkpoint that was signed of it."""
+
+    code = "reopening_refused"
+
+
 class DecryptionFailed(AuditError):
     """What was stored encrypted can't be read."""
 

@@ -240,6 +240,22 @@ def lock(organization_id: str) -> Place:
     return Place(log=log, index=index, prev=bytes(prev), at=at)
 
 
+def reopen(organization_id: str, drafted: Draft, *, log: str, at: datetime) -> None:
+    """Append the entry that opens a newer epoch of a ledger: the first of the log named `log`.
+
+    `drafted` is a `ledger.reopened` whose data the database checks against the head (`audit.reopening` makes it); `at`
+    is that of `lock`. Raises `LedgerUnavailable` where the database refuses it.
+    """
+    [leaf], [openings] = _chain([drafted], log, 0, entry_rules.genesis_prev(), at)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT ledger_reopen(%s, %s, %s)", [organization_id, leaf, json.dumps(openings)])
+    except DatabaseError as error:
+        raise LedgerUnavailable(str(error).partition("\n")[0]) from error
+    for told in ports.on_appended:
+        told(organization_id, [drafted.act])
+
+
 @cache
 def public_keys() -> tuple[bytes, ...]:
     """Return the deployment's Ed25519 public keys, 32 bytes each, oldest first (spec LEDGER, Bytes 13).

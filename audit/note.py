@@ -192,6 +192,11 @@ def open_checkpoint(note: str, origin: str, keys: Iterable[VerifierKey]) -> Chec
     return checkpoint
 
 
+def text_of(note: str) -> str:
+    """Return a note's text, which nobody may have signed: to learn of which log it speaks. Raises NoteMalformed."""
+    return _split(note)[0]
+
+
 def signers_named(note: str) -> list[tuple[str, bytes]]:
     """Return the name and the 4-byte id of each key that a note's signatures name, in order; nothing is verified.
 

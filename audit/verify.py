@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from audit import entry as entry_rules
-from audit import erasures, note
+from audit import epochs, erasures, key_life, note
 from audit.acts import Act
 from audit.entry import ParsedEntry
-from audit.errors import EntryInvalid, Fault, LedgerFaulty, VerifierKeyInvalid
+from audit.epochs import Left
+from audit.errors import EntryInvalid, Fault, LedgerFaulty, ReopeningRefused, VerifierKeyInvalid
 from audit.tree import EMPTY_ROOT, Tree
 
 type Position = tuple[int, int]
@@ -112,6 +113,8 @@ class _Ledger:
         self.tree = Tree()
         self.previous: ParsedEntry | None = None
         self.previous_hash = entry_rules.genesis_prev()
+        self.left: Left | None = None
+        self.announced: dict[int, list[str]] = {}
 
     def add(self, row: Row, following: Row | None) -> ParsedEntry:
         """Check one more row. `following` only helps to say what happened, where something did."""
@@ -147,7 +150,11 @@ class _Ledger:
     def _check_place(self, row: Row) -> None:
         if row.position >= (self.head.epoch, self.head.size):
             raise self._behind_the_end(row)
-        if row.position == (self.epoch + 1, 0) and self.previous:
+        # Epochs in between may be lost: then the entry that opens this one says where the ledger was left.
+        if row.epoch > self.epoch and row.index == 0 and self.previous:
+            self.left = Left(
+                epoch=self.epoch, size=self.tree.size, last=self.previous_hash, at=self.previous.t
+            )
             self.epoch, self.tree = row.epoch, Tree()
             self.previous, self.previous_hash = None, entry_rules.genesis_prev()
         if row.position != (self.epoch, self.tree.size):
@@ -203,8 +210,37 @@ class _Ledger:
         opens = Act.LEDGER_OPENED if self.epoch == 1 else Act.LEDGER_REOPENED
         if (entry.i == 0) != (entry.act == opens):
             raise self._fault(Fault.ALTERED, f"{opens} is the first entry and no other")
-        if entry.act == Act.LEDGER_OPENED and not _is_key_of(entry.log, entry.data.get("vkey")):
+        told = key_life.event(entry)
+        if (told is None and entry.i == 0) or (told and not _is_key_of(entry.log, told.vkey)):
             raise self._fault(Fault.ALTERED, "it carries no verifier key of this log")
+        if self.left and told and entry.i == 0:
+            self._check_reopened(self.left, entry, told.vkey)
+        if told and told.act != Act.LEDGER_KEY_RETIRED:
+            self.announced.setdefault(self.epoch, []).append(told.vkey)
+
+    def _check_reopened(self, left: Left, entry: ParsedEntry, vkey: str) -> None:
+        """Check that a new epoch begins where the old one was left, and carries a checkpoint of an earlier one."""
+        size = epochs.counted(entry, left.epoch)
+        if size is not None and size > left.size:
+            what = f"the next epoch says that there were {size} entries"
+            raise LedgerFaulty(left.epoch, left.size, Fault.DROPPED, what)
+        if size == left.size and entry.data["left"] != left.data():
+            what = "the next epoch refers to other bytes than these"
+            raise LedgerFaulty(left.epoch, left.size - 1, Fault.ALTERED, what)
+        if size is not None and size < left.size:
+            what = f"the next epoch says that there were {size} entries"
+            raise LedgerFaulty(left.epoch, size, Fault.INSERTED, what)
+        if size is None:
+            raise self._fault(
+                Fault.DROPPED, f"it does not go on from epoch {left.epoch}, which is the one before"
+            )
+        if left.at and entry.t < left.at:
+            raise self._fault(Fault.ALTERED, "it is older than the entry before it")
+        try:
+            epochs.open_carried(entry.data.get("checkpoint"), entry.log, vkey, self.announced)
+        except ReopeningRefused as error:
+            what = f"it carries no checkpoint of an earlier epoch ({error})"
+            raise self._fault(Fault.ALTERED, what) from None
 
     def _check_projection(self, row: Row, entry: ParsedEntry) -> None:
         columns = {

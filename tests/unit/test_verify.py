@@ -5,21 +5,31 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audit import entry, note
+from audit.epochs import Left
 from audit.errors import Fault, LedgerFaulty
 from audit.tree import EMPTY_ROOT, root
 from audit.verify import Head, Opening, Row, verify
 
 ORGANIZATION = "org_northline"
 HOST = "ledger.example"
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 START = datetime(2026, 11, 21, 12, 0, 0, 123_000, tzinfo=UTC)
 
 
 def key_of(log):
-    return note.VerifierKey(log, bytes(range(32))).format()
+    return note.VerifierKey.of(log, KEY).format()
+
+
+def checkpoint(epoch, size, *, key=None, organization=ORGANIZATION):
+    """Return a signed note about an epoch, of which more was signed than is there."""
+    log = entry.origin(HOST, organization, epoch)
+    return note.sign(note.checkpoint_text(log, size, b"\x09" * 32), log, key or KEY)
 
 
 def leaf(i, prev, *, epoch=1, act="key.created", data=None, sealed=None, log=None, t=None):
@@ -27,7 +37,7 @@ def leaf(i, prev, *, epoch=1, act="key.created", data=None, sealed=None, log=Non
     return entry.build(
         log=log,
         i=i,
-        t=t or START + timedelta(seconds=i),
+        t=t or START + timedelta(hours=epoch - 1, seconds=i),
         prev=prev,
         act=act,
         actor="usr_alice",
@@ -78,10 +88,18 @@ class Ledger:
                     for name in sealed
                 ]
             act = ("ledger.opened" if epoch == 1 else "ledger.reopened") if i == 0 else "key.created"
-            data = {"vkey": key_of(log)} if i == 0 else None
+            data = self._first(epoch, log) if i == 0 else None
             built = leaf(i, prev, epoch=epoch, act=act, data=data, sealed=sealed)
             self.rows.append(row_of(built, epoch))
             prev = entry.leaf_hash(built)
+
+    def _first(self, epoch, log):
+        """Return what the first entry of an epoch says: in the later ones also where the one before was left."""
+        if epoch == 1:
+            return {"vkey": key_of(log)}
+        last = self.rows[-1]
+        left = Left(epoch=last.epoch, size=last.index + 1, last=entry.leaf_hash(last.leaf))
+        return {"vkey": key_of(log), "left": left.data(), "checkpoint": checkpoint(epoch - 1, last.index + 3)}
 
     def change(self, index, **columns):
         self.rows[index] = replace(self.rows[index], **columns)
@@ -278,6 +296,120 @@ class TestPlaces:
         ledger = Ledger(4, epochs=2)
         ledger.rows, ledger.openings = ledger.rows[:4], ledger.openings[:6]
         assert ledger.fault() == (Fault.DROPPED, 4)
+
+
+class TestReopened:
+    """The entry that opens a new epoch keeps the old one from being cut, and carries its last checkpoint."""
+
+    def place(self, ledger):
+        with pytest.raises(LedgerFaulty) as caught:
+            ledger.verify()
+        return caught.value.fault, caught.value.epoch, caught.value.index
+
+    def say(self, **data):
+        """Return a ledger of two epochs, four entries and one, whose second opens with other data."""
+        ledger = Ledger(4)
+        log = entry.origin(HOST, ORGANIZATION, 2)
+        told = ledger._first(2, log) | data
+        built = leaf(0, entry.genesis_prev(), epoch=2, act="ledger.reopened", data=told)
+        ledger.rows.append(row_of(built, 2))
+        ledger.head = Head(
+            origin=log, epoch=2, size=1, last_hash=entry.leaf_hash(built), last_at=ledger.rows[-1].at
+        )
+        return ledger
+
+    def test_it_fits(self):
+        assert self.say().verify().epoch == 2
+        assert Ledger(3, epochs=4).verify().epoch == 4
+
+    @pytest.mark.parametrize("left", [1, 3])
+    def test_the_old_epochs_end_cut_off(self, left):
+        ledger = Ledger(4, epochs=3)
+        ledger.rows = ledger.rows[:left] + ledger.rows[4:]
+        ledger.openings = ledger.openings[: 2 * (left - 1)] + ledger.openings[6:]
+        assert self.place(ledger) == (Fault.DROPPED, 1, left)
+
+    def test_a_whole_epoch_taken_out(self):
+        ledger = Ledger(4, epochs=3)
+        ledger.rows, ledger.openings = ledger.rows[:4] + ledger.rows[8:], ledger.openings[:6]
+        assert self.place(ledger) == (Fault.DROPPED, 3, 0)
+
+    def test_one_more_entry_in_the_old_epoch(self):
+        ledger = Ledger(4, epochs=2)
+        ledger.rows.insert(4, row_of(leaf(4, entry.leaf_hash(ledger.rows[3].leaf))))
+        assert self.place(ledger) == (Fault.INSERTED, 1, 4)
+
+    def test_the_old_epochs_last_entry_changed(self):
+        ledger = Ledger(4, epochs=2)
+        last = ledger.rows[3]
+        built = last.leaf.replace(b"usr_alice", b"usr_mallo")
+        ledger.change(3, leaf=built, actor="usr_mallo")
+        assert self.place(ledger) == (Fault.ALTERED, 1, 3)
+
+    def test_epochs_in_between_may_be_lost(self):
+        """A backup from before the last reopening: what is left says so, and the note is of what is lost."""
+        ledger = Ledger(4)
+        log, last = entry.origin(HOST, ORGANIZATION, 3), ledger.rows[-1]
+        left = Left(epoch=1, size=4, last=entry.leaf_hash(last.leaf))
+        data = {"vkey": key_of(log), "left": left.data(), "checkpoint": checkpoint(2, 9)}
+        built = leaf(0, entry.genesis_prev(), epoch=3, act="ledger.reopened", data=data)
+        ledger.rows.append(row_of(built, 3))
+        ledger.head = Head(
+            origin=log, epoch=3, size=1, last_hash=entry.leaf_hash(built), last_at=ledger.rows[-1].at
+        )
+        assert (ledger.verify().epoch, ledger.verify().size) == (3, 1)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            {"checkpoint": checkpoint(1, 6, key=STRANGER)},
+            {"checkpoint": checkpoint(2, 6)},
+            {"checkpoint": checkpoint(1, 6, organization="org_other")},
+            {"checkpoint": checkpoint(1, 6).replace("6", "7", 1)},
+            {"checkpoint": ""},
+            {"checkpoint": None},
+            {"checkpoint": 7},
+            {"vkey": key_of(entry.origin(HOST, ORGANIZATION, 1))},
+            {"vkey": None},
+        ],
+    )
+    def test_what_it_carries_is_no_earlier_epochs(self, data):
+        assert self.place(self.say(**data)) == (Fault.ALTERED, 2, 0)
+
+    @pytest.mark.parametrize("left", [None, 4, {}, {"epoch": 1, "size": "4"}, {"epoch": 0, "size": 4}])
+    def test_it_says_nothing_of_where_the_old_epoch_ended(self, left):
+        assert self.place(self.say(left=left)) == (Fault.DROPPED, 2, 0)
+
+    def test_a_key_that_the_old_epoch_announced_will_do(self):
+        log = entry.origin(HOST, ORGANIZATION, 2)
+        other = note.VerifierKey.of(log, STRANGER).format()
+        assert self.say(vkey=other).verify().epoch == 2
+        signed = checkpoint(1, 6, key=STRANGER)
+        assert self.say(vkey=other, checkpoint=signed).verify().epoch == 2
+
+    def test_it_is_older_than_the_old_epochs_end(self):
+        ledger = Ledger(4)
+        log = entry.origin(HOST, ORGANIZATION, 2)
+        data = ledger._first(2, log)
+        built = leaf(0, entry.genesis_prev(), epoch=2, act="ledger.reopened", data=data, t=START)
+        ledger.rows.append(row_of(built, 2))
+        ledger.head = Head(
+            origin=log, epoch=2, size=1, last_hash=entry.leaf_hash(built), last_at=ledger.rows[-1].at
+        )
+        assert self.place(ledger) == (Fault.ALTERED, 2, 0)
+
+
+class TestKeys:
+    @pytest.mark.parametrize("act", ["ledger.key_added", "ledger.key_retired"])
+    def test_an_entry_about_a_key_of_another_log(self, act):
+        ledger = Ledger(3)
+        data = {"target": "x", "vkey": key_of(entry.origin(HOST, "org_other"))}
+        built = leaf(3, ledger.head.last_hash, act=act, data=data)
+        ledger.rows.append(row_of(built))
+        ledger.head = replace(
+            ledger.head, size=4, last_hash=entry.leaf_hash(built), last_at=ledger.rows[-1].at
+        )
+        assert ledger.fault() == (Fault.ALTERED, 3)
 
 
 class TestHead:
