@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from keystead.ledger import entry as rules
 from keystead.ledger.entry import NotCanonical
 from keystead.ledger.errors import ALTERED, DROPPED, INSERTED, SWAPPED, BundleMalformed
-from keystead.ledger.note import VerifierKey, decoded
-from keystead.ledger.tree import EMPTY_ROOT, HASH_BYTES, leaf_hash
+from keystead.ledger.note import VerifierKey
+from keystead.ledger.tree import EMPTY_ROOT, leaf_hash
 
 OPENED: Final = "ledger.opened"
 REOPENED: Final = "ledger.reopened"
@@ -159,7 +159,7 @@ class _Chain:
             return _Found(self.index, INSERTED, what)
         if self.previous and following and following["prev"] == b64encode(this_hash).decode():
             return _Found(*before_altered(self.index))
-        claimed = decoded(members["prev"]) or b""
+        claimed = rules.digest(members["prev"]) or b""
         doubt = (claimed, this_hash) if self.previous and after is None else None
         return _Found(self.index, ALTERED, what, doubt=doubt)
 
@@ -186,10 +186,15 @@ class Opening(NamedTuple):
 
     def fits(self, commitment: str) -> bool:
         """Tell whether this is what was sealed."""
-        salt = decoded(self.salt)
-        if salt is None or len(salt) != HASH_BYTES:
-            return False
-        return rules.commitment(self.field, self.value, salt) == commitment
+        salt = rules.digest(self.salt)
+        return salt is not None and rules.commitment(self.field, self.value, salt) == commitment
+
+    def canonical(self) -> str:
+        """Return its line: 4,000,000 of these four members are written faster so than by the general writer."""
+        return (
+            f'{{"field":{rules.quoted(self.field)},"i":{self.i},'
+            f'"salt":{rules.quoted(self.salt)},"value":{rules.quoted(self.value)}}}'
+        )
 
 
 def read_opening(line: bytes, number: int) -> Opening:
@@ -206,7 +211,7 @@ def read_opening(line: bytes, number: int) -> Opening:
         opening = Opening(members["i"], members["field"], members["salt"], members["value"])
         if type(opening.i) is int and 0 <= opening.i <= rules.MAX_INTEGER:
             texts = type(opening.field) is type(opening.salt) is type(opening.value) is str
-            if texts and rules.canonical(members) == text:
+            if texts and opening.canonical() == text:
                 return opening
     raise BundleMalformed(f"sealed.jsonl, line {number}: not an opening")
 

@@ -6,7 +6,9 @@ import hmac
 import json
 import re
 from base64 import b64encode
+from binascii import a2b_base64
 from datetime import datetime
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 from keystead.ledger.note import is_origin
@@ -83,6 +85,16 @@ def read(leaf: bytes) -> dict[str, Any]:
     if canonical(members) != text:
         raise NotCanonical("entry: is not in canonical form (RFC 8785)")
     return members
+
+
+def quoted(text: str) -> str:
+    """Return a string as RFC 8785 writes it."""
+    return encode_basestring(text)
+
+
+def digest(text: str) -> bytes | None:
+    """Return the 32 bytes that base64 stands for, None for another length or spelling."""
+    return a2b_base64(text) if _DIGEST.fullmatch(text) else None
 
 
 def commitment(field: str, value: str, salt: bytes) -> str:
