@@ -132,6 +132,11 @@ class Line:
         return self.openings.get("ip", "")
 
     @property
+    def reason(self) -> str:
+        """Why support staff looked, in their own words."""
+        return self.openings.get("reason", "") if self.act.startswith("support.") else ""
+
+    @property
     def is_system(self) -> bool:
         """Whether the product itself acted."""
         return self.actor.startswith("sys_")

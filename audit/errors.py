@@ -214,6 +214,16 @@ class WebhookCapReached(WebhookStateForbids):
     code = "webhook_cap_reached"
 
 
+class SupportRefused(AuditError):
+    """Support staff can't open or do this. `detail` is for people."""
+
+    code = "support_refused"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
 class Fault(StrEnum):
     """What was done to a ledger."""
 

@@ -45,6 +45,12 @@ class ReaderRequest(Request):
     member: Reader
 
 
+class StaffRequest(Request):
+    """A request of support staff for a page of no organization; `actor` is the person as services record them."""
+
+    actor: Actor
+
+
 # Called for each organization in the transaction that appended entries to its ledger, after they were: to put jobs
 # into the queue that commit with them. (organization's id, acts in their order; a mass act has 10,000 of them).
 on_appended: list[Callable[[str, Sequence[Act]], None]] = []
@@ -92,3 +98,33 @@ project_recipients: list[
 organization_name: list[Callable[[str], str]] = []
 # Each says what it knows of the targets of entries. (organization's id, targets).
 subjects: list[Callable[[str, Collection[str]], Mapping[str, Subject]]] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    """An organization as the support console lists it."""
+
+    id: str
+    name: str
+    is_operator: bool = False
+    is_suspended: bool = False
+
+
+class SupportDirectory(Protocol):
+    """What the support console asks of the organizations' app, under `everywhere`: who and whose."""
+
+    def is_support(self, user_id: str) -> bool:
+        """Return whether an account may sign in and has the role; held so until the transaction ends."""
+
+    def customers(self, ids: Collection[str]) -> Mapping[str, Customer]:
+        """Return organizations by id."""
+
+    def find_customers(self, text: str, limit: int) -> Sequence[Customer]:
+        """Return those of which id or short name is this text, or whose name holds it; by name."""
+
+    def find_people(self, text: str, limit: int) -> Sequence[str]:
+        """Return the ids of people with this e-mail address, or whose name or address begins like this."""
+
+
+# One directory.
+support: list[SupportDirectory] = []

@@ -25,6 +25,8 @@ class Reason(StrEnum):
     CREATION = "an organization is created"
     WORKER = "the worker looks for what is due"
     HEALTH = "what waits to be delivered is counted"
+    SUPPORT_SEARCH = "support staff search the audit history of every organization"
+    SUPPORT_SESSION = "what support staff opened is found, opened or closed"
     OPERATOR_LEDGER = "what belongs to no organization is written to the operator's ledger"
 
 

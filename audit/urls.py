@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 
 from audit import paging
-from audit.views import checking, log, webhooks
+from audit.views import checking, log, support, webhooks
 
 
 class PlaceConverter:
@@ -24,6 +24,11 @@ urlpatterns = [
     path("log/check", checking.checking, name="checking"),
     path("log/check/check_ledger.go", checking.checking_program, name="checking_program"),
     path("log/<place:place>", log.entry, name="entry"),
+    path("support", support.console, name="support"),
+    path("support/begin", support.support_begin, name="support_begin"),
+    path("support/end", support.support_end, name="support_end"),
+    path("support/leave", support.support_leave, name="support_leave"),
+    path("support/open/<slug:organization_id>", support.support_open, name="support_open"),
     path("webhooks", webhooks.webhooks, name="webhooks"),
     path("webhooks/new", webhooks.webhook_create, name="webhook_create"),
     path("webhooks/<str:endpoint_id>", webhooks.webhook, name="webhook"),

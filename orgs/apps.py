@@ -7,10 +7,14 @@ class OrgsConfig(AppConfig):
 
     def ready(self) -> None:
         # Models can't be imported before the apps are ready.
+        from django.contrib.auth.signals import user_logged_out  # noqa: PLC0415
+
         from audit import ports  # noqa: PLC0415
-        from orgs import recipients, step_up  # noqa: PLC0415
+        from orgs import recipients, step_up, support, visits  # noqa: PLC0415
 
         ports.recipients.append(recipients.recipients)
         ports.project_recipients.append(recipients.project_recipients)
         ports.organization_name.append(recipients.organization_name)
         ports.step_up.append(step_up.needed)
+        ports.support.append(support.Directory())
+        user_logged_out.connect(visits.close_at_sign_out)

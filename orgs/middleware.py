@@ -18,6 +18,8 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from audit import ledger, tenancy
 from audit.actors import Actor
+from audit.support import browser
+from orgs import visits
 from orgs.members import Member, grants
 from orgs.models import Membership, Project
 from orgs.requests import PageRequest
@@ -39,27 +41,23 @@ class MemberMiddleware:
     def __call__(self, request: PageRequest) -> HttpResponseBase:
         request.member = None
         request.organizations = []
+        request.visit = None
         return self.get_response(request)
 
     def process_view(
         self, request: PageRequest, view: View, args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         """Answer public pages and `/v1` as they are; everything else inside the member's transaction."""
+        visits.refuse_changes(request)
         if not getattr(view, "login_required", True) or not request.user.is_authenticated:
             return None
-        if _is_over(request):
-            logout(request)
-            return redirect(settings.LOGIN_URL)
-        _load(request)
-        outside = _is_outside(request, view)
-        if request.member is None:
-            return None if outside else render(request, "orgs/nowhere.html")
-        with tenancy.within(request.member.organization_id):
-            _choose_project(request)
-            if outside:
-                return None
-            with ledger.recording(request.member.organization_id, request.member):
-                return _finished(view(request, *args, **kwargs))
+        if (over := _over(request)) is not None:
+            return over
+        if request.visit is not None:
+            return visits.show(request, view, request.actor, *args, **kwargs)
+        if getattr(view, "of_staff", False):
+            return None
+        return _as_member(request, view, *args, **kwargs)
 
 
 class SignInMiddleware(LoginRequiredMiddleware):
@@ -74,6 +72,28 @@ class SignInMiddleware(LoginRequiredMiddleware):
         return HttpResponseClientRedirect(f"{resolve_url(settings.LOGIN_URL)}?{urlencode({'next': here})}")
 
 
+def _over(request: PageRequest) -> HttpResponseBase | None:
+    """Return where to go where the session or what support staff opened in it is over, else None."""
+    if _is_over(request):
+        logout(request)
+        return redirect(settings.LOGIN_URL)
+    request.actor = actor(request)
+    return visits.resume(request)
+
+
+def _as_member(request: PageRequest, view: View, *args: Any, **kwargs: Any) -> HttpResponseBase | None:
+    _load(request)
+    outside = _is_outside(request, view)
+    if request.member is None:
+        return None if outside else _nowhere(request)
+    with tenancy.within(request.member.organization_id):
+        _choose_project(request)
+        if outside:
+            return None
+        with ledger.recording(request.member.organization_id, request.member):
+            return _finished(view(request, *args, **kwargs))
+
+
 def _finished(response: HttpResponseBase) -> HttpResponseBase:
     """Render a lazy response now: its lists must be read inside the organization's transaction."""
     return response.render() if isinstance(response, SimpleTemplateResponse) else response
@@ -83,6 +103,13 @@ def outside_organization[V: View](view: V) -> V:
     """Mark a view for signed-in people that opens its own transactions and needs no organization."""
     view.in_organization = False  # type: ignore[attr-defined]
     return view
+
+
+def _nowhere(request: PageRequest) -> HttpResponseBase:
+    """Answer somebody who belongs to no organization; support staff have the console for that."""
+    if browser.is_staff(request.user):
+        return redirect(visits.CONSOLE)
+    return render(request, "orgs/nowhere.html")
 
 
 def _is_outside(request: PageRequest, view: View) -> bool:

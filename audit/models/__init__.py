@@ -4,6 +4,7 @@ from audit.models.checkpoint import Checkpoint, CheckpointQuerySet
 from audit.models.entry import Entry, EntryQuerySet, Head, Sealed
 from audit.models.export import Export, ExportPart, ExportState, Format
 from audit.models.notice import Mail, NoticeCursor
+from audit.models.support import SupportEnd, SupportKind, SupportSession
 from audit.models.webhook import Attempt, Delivery, DeliveryState, Endpoint, EndpointSecret, Why
 
 __all__ = [
@@ -24,5 +25,8 @@ __all__ = [
     "Mail",
     "NoticeCursor",
     "Sealed",
+    "SupportEnd",
+    "SupportKind",
+    "SupportSession",
     "Why",
 ]

@@ -1,7 +1,17 @@
-"""What can be done to an organization's webhooks and exports. Each writes its rows and its entry in one transaction."""
+"""Every change to webhooks, exports and what support staff open: its rows and its entry in one transaction."""
 
 from audit.services.bundles import hand_out_bundle
 from audit.services.exports import ExportDraft, ExportMade, complete_export, remove_export, request_export
+from audit.services.support import (
+    close_all_support,
+    close_lapsed_support,
+    close_support,
+    open_search,
+    open_visit,
+    record_page,
+    record_search,
+    tell_of_search,
+)
 from audit.services.webhooks import (
     Changes,
     Made,
@@ -22,11 +32,18 @@ __all__ = [
     "ExportMade",
     "Made",
     "change_endpoint",
+    "close_all_support",
+    "close_lapsed_support",
+    "close_support",
     "complete_export",
     "create_endpoint",
     "disable_endpoint",
     "enable_endpoint",
     "hand_out_bundle",
+    "open_search",
+    "open_visit",
+    "record_page",
+    "record_search",
     "remove_endpoint",
     "remove_export",
     "request_export",
@@ -34,4 +51,5 @@ __all__ = [
     "resend_range",
     "rotate_endpoint_secret",
     "send_test_event",
+    "tell_of_search",
 ]

@@ -2,6 +2,8 @@
 
 from audit.actors import Actor
 from audit.acts import Act
+from audit.models import SupportEnd
+from audit.services import close_all_support
 from orgs import sessions
 from orgs.errors import Gone, Taken
 from orgs.models import StaffRole, User
@@ -61,6 +63,7 @@ def disable_user(user: User, *, actor: Actor) -> bool:
         changed = User.objects.filter(pk=user.pk, is_active=True).update(is_active=False)
         if changed:
             ended = sessions.end_all(user.id)
+            close_all_support(user.id, why=SupportEnd.ROLE_LOST)
             entry(Act.USER_DISABLED, target=user.id, data={"sessions_ended": ended})
     user.is_active = False
     return bool(changed)
@@ -95,6 +98,8 @@ def change_staff(user: User, *, actor: Actor, is_superuser: bool, staff_role: st
         )
         if changes:
             User.objects.filter(pk=user.pk).update(is_superuser=is_superuser, staff_role=staff_role)
+            lost = staff_role != StaffRole.SUPPORT
+            close_all_support(user.id, why=SupportEnd.ROLE_LOST if lost else SupportEnd.SIGNED_OUT)
             entry(
                 Act.USER_STAFF_CHANGED,
                 target=user.id,
@@ -117,6 +122,7 @@ def set_password(user: User, password: str, *, actor: Actor, keep_session: str =
     with operator_recording(actor) as entry:
         User.objects.filter(pk=user.pk).update(password=user.password)
         ended = sessions.end_all(user.id, keep=keep_session)
+        close_all_support(user.id, why=SupportEnd.SIGNED_OUT)
         entry(Act.USER_PASSWORD_CHANGED, target=user.id, data={"sessions_ended": ended})
 
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from audit import services as audit_services
 from audit import tenancy
-from audit.models import Delivery, Endpoint, Entry, Export
+from audit.models import Delivery, Endpoint, Entry, Export, SupportEnd, SupportSession
 from audit.webhooks import expansion
 from keys import callers, secret
 from keys import services as key_services
@@ -31,7 +31,9 @@ from tests import builders, bundles, exports, key_builders, usage_builders
 from tests import governance_builders as gov
 from tests.api import calls
 from tests.api.calls import as_superuser
+from tests.db.test_support_sessions import let_lapse
 
+WHY = "Case 4711: a key stopped working"
 HOOK = "https://1.1.1.1/hook"
 EXPIRY = {
     f"{kind}_{what}_days": 7
@@ -131,6 +133,21 @@ class World:
             return audit_services.create_endpoint(
                 self.cast.acme.id, HOOK, ["project.*"], actor=self.actor
             ).endpoint
+
+    @property
+    def staff(self):
+        return builders.as_actor(self.cast.dave)
+
+    def visit(self) -> SupportSession:
+        return audit_services.open_visit(self.cast.acme.id, actor=self.staff, reason=WHY, minutes=15)
+
+    def search(self) -> SupportSession:
+        return audit_services.open_search(actor=self.staff, reason=WHY, minutes=15)
+
+    def lapsed_visit(self) -> SupportSession:
+        made = self.visit()
+        let_lapse(made)
+        return made
 
     def disabled_endpoint(self) -> Endpoint:
         with tenancy.within(self.cast.acme.id):
@@ -444,8 +461,27 @@ AUDIT = {
         audit_services.rotate_endpoint_secret, w.endpoint, actor=w.actor
     ),
     "send_test_event": lambda w: partial(audit_services.send_test_event, w.endpoint, actor=w.actor),
+    "open_visit": lambda w: partial(
+        audit_services.open_visit, w.cast.acme.id, actor=w.staff, reason=WHY, minutes=15
+    ),
+    "open_search": lambda w: partial(audit_services.open_search, actor=w.staff, reason=WHY, minutes=15),
+    "close_support": lambda w: partial(audit_services.close_support, w.visit(), actor=w.staff),
+    "close_all_support": lambda w: partial(
+        audit_services.close_all_support, w.visit().user_id, why=SupportEnd.SIGNED_OUT
+    ),
+    "close_lapsed_support": lambda w: w.lapsed_visit() and audit_services.close_lapsed_support,
+    "record_page": lambda w: partial(
+        audit_services.record_page, w.visit().id, w.cast.acme.id, actor=w.staff, page="keys"
+    ),
+    "record_search": lambda w: partial(
+        audit_services.record_search, w.search(), "who=x", actor=w.staff, found={}
+    ),
+    "tell_of_search": lambda w: partial(
+        audit_services.tell_of_search, w.search(), w.cast.acme.id, actor=w.staff, entries=1
+    ),
 }
-EVERYWHERE = {"create_scope", "change_scope", "create_tier", "change_tier"}
+SUPPORT = {name for name in AUDIT if name.endswith(("_support", "_visit", "_search"))}
+EVERYWHERE = {"create_scope", "change_scope", "create_tier", "change_tier"} | SUPPORT
 WITHIN = set(KEYS | AUDIT) - EVERYWHERE
 
 
@@ -526,8 +562,14 @@ def _rows() -> list[object]:
         "approvaluse",
         "execution",
     )
-    hooks = ("audit_endpoint", "audit_endpointsecret", "audit_delivery", "procrastinate_jobs")
     made = ("audit_export", "audit_exportpart")
+    hooks = (
+        "audit_endpoint",
+        "audit_endpointsecret",
+        "audit_delivery",
+        "audit_supportsession",
+        "procrastinate_jobs",
+    )
     with tenancy.everywhere(tenancy.Reason.COMMAND), connection.cursor() as cursor:
         found = []
         for table in (*(f"keys_{table}" for table in tables), *hooks, *made):

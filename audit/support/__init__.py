@@ -1,0 +1,1 @@
+"""The support console: what staff have open, and the search across every organization's entries."""
