@@ -27,9 +27,10 @@ class Watch(StrEnum):
     """Who found it, and so who finds that it is over: the most telling first."""
 
     VERIFIED = "verified"
+    ROUND = "round"
     HASHED = "hashed"
     PUBLISHED = "published"
-    ROUND = "round"
+    NOTES = "notes"
     EARLIER = "earlier"
 
 

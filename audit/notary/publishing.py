@@ -1,11 +1,13 @@
 """What the notary writes into the database: notes and nodes of what its file holds, its pulse and its alarms."""
 
+import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections, transaction
 
+from audit.errors import NotaryRefused
 from audit.notary.peaks import Node
 from audit.notary.reading import USING
 from audit.notary.state import Signed
@@ -27,6 +29,51 @@ NODES = """
     ON CONFLICT (organization_id, epoch, level, index) DO UPDATE SET hash = EXCLUDED.hash
         WHERE n.hash <> EXCLUDED.hash
 """
+
+PULSE = """
+    UPDATE audit_notary SET beat_at = %(now)s, swept_at = coalesce(%(swept_at)s, swept_at), alarms = %(alarms)s::jsonb
+    WHERE instance = %(instance)s
+"""
+# Whose row is not ours: only where it has been silent for long, and we were told to.
+BEGUN = """
+    INSERT INTO audit_notary AS n (id, instance, started_at, beat_at) VALUES (1, %(instance)s, %(now)s, %(now)s)
+    ON CONFLICT (id) DO UPDATE SET
+        instance = EXCLUDED.instance, started_at = EXCLUDED.started_at, beat_at = EXCLUDED.beat_at
+        WHERE n.instance = EXCLUDED.instance OR %(take_over)s AND n.beat_at < %(silent_since)s
+    RETURNING alarms::text
+"""
+SILENT_AFTER = timedelta(seconds=30)
+
+
+def begin(instance: str, now: datetime, *, take_over: bool) -> list[dict[str, Any]]:
+    """Say that this notary runs now; return the alarms that stood when the last one ended.
+
+    Raises `NotaryRefused` where another one's row stands, which beat less than 30 s ago or is not to be taken over.
+    """
+    parameters = {
+        "instance": instance,
+        "now": now,
+        "take_over": take_over,
+        "silent_since": now - SILENT_AFTER,
+    }
+    found = _query(BEGUN, parameters)
+    if not found:
+        raise NotaryRefused(
+            "another notary signs this database's ledgers. Where it is gone for good, wait 30 s after it ended and "
+            "start this one with --take-over"
+        )
+    alarms: list[dict[str, Any]] = json.loads(found[0][0])
+    return alarms
+
+
+def beat(instance: str, now: datetime, swept_at: datetime | None, alarms: list[dict[str, Any]]) -> None:
+    """Say that it lives and what it found. Raises `NotaryRefused` where another one took over."""
+    with connections[USING].cursor() as cursor:
+        cursor.execute(
+            PULSE, {"instance": instance, "now": now, "swept_at": swept_at, "alarms": json.dumps(alarms)}
+        )
+        if cursor.rowcount != 1:
+            raise NotaryRefused("another notary has taken over")
 
 
 def publish(

@@ -64,6 +64,7 @@ class Rounds:
         self.alarms = alarms
         self.pause = SIGNED_AGAIN
         self._trees: dict[str, Peaks] = {}
+        self._offered: dict[str, Peaks] = {}
         self._nodes: dict[str, list[Node]] = {}
         self._signed_at: dict[str, datetime] = {}
         self._published_at: dict[str, datetime] = {}
@@ -81,14 +82,21 @@ class Rounds:
         return len(steps)
 
     def offer(self, signed: Signed, peaks: Peaks) -> None:
-        """Take over a tree that a sweep computed from the first entry on, where it is what was signed."""
-        if signed.origin not in self._trees and Point(peaks.size, peaks.root()) == signed.point:
-            self._trees[signed.origin] = peaks.copy()
+        """Take over a tree that a sweep computed from the first entry on; from its thread, for a later round."""
+        if signed.origin not in self._trees:
+            self._offered[signed.origin] = peaks.copy()
+
+    def publish_again(self, signed: Signed, since: datetime) -> None:
+        """Publish a log's checkpoint in the next round, because the one published before `since` is not there."""
+        at = self._published_at.get(signed.origin)
+        if at is not None and at < since:
+            self._published_at.pop(signed.origin, None)
+            logger.error("a published checkpoint is gone", origin=signed.origin, size=signed.point.size)
 
     def _steps(self, now: datetime) -> list[Step]:
         """Find what may be signed, the logs that grew least first; say of every other what is wrong."""
         deadline = time.monotonic() + MOST_SECONDS
-        newest, steps, unfit = self.state.newest(), [], {}
+        newest, steps, unfit = self.state.newest, [], {}
         with stored.snapshot(reading.USING):
             heads = reading.heads()
             for gone in newest.keys() - {head.organization_id for head in heads}:
@@ -148,7 +156,7 @@ class Rounds:
         peaks = self._trees.get(head.origin)
         if peaks is not None and peaks.size == head.size and peaks.last != head.last_hash:
             what = f"another entry stands at the end of the {head.size} that were signed"
-            raise Unfit(head.epoch, head.size - 1, Kind.REWRITTEN, what)
+            raise Unfit(head.epoch, None, Kind.REWRITTEN, what)
 
     def _grown(self, head: Head, signed: Signed, deadline: float) -> Peaks | None:
         """Return the log's tree with as many of its new entries as this round may read."""
@@ -170,18 +178,13 @@ class Rounds:
 
     def _tree(self, signed: Signed) -> Peaks | None:
         """Return the tree over what was signed, computed from the first entry on; None where the sweep must do it."""
-        peaks = self._trees.get(signed.origin)
-        if peaks is None and signed.point.size <= MOST_ANEW:
-            peaks = Peaks()
-            for index, leaf in reading.leaves(signed.organization_id, signed.epoch, 0, signed.point.size):
-                if index != peaks.size:
-                    break
-                peaks.append(entry_rules.leaf_hash(leaf))
-            if peaks.size < signed.point.size:
-                raise Unfit(signed.epoch, peaks.size, Fault.DROPPED, "a signed entry is missing")
-            if peaks.root() != signed.point.root:
-                what = f"another root stands at the {signed.point.size} entries that were signed"
-                raise Unfit(signed.epoch, None, Kind.REWRITTEN, what)
+        peaks = self._trees.get(signed.origin) or self._offered.pop(signed.origin, None)
+        if peaks is None or peaks.size != signed.point.size:
+            peaks = _anew(signed) if signed.point.size <= MOST_ANEW else None
+        if peaks is not None and peaks.root() != signed.point.root:
+            what = f"another root stands at the {signed.point.size} entries that were signed"
+            raise Unfit(signed.epoch, None, Kind.REWRITTEN, what)
+        if peaks is not None:
             self._trees[signed.origin] = peaks
         return peaks
 
@@ -227,7 +230,7 @@ class Rounds:
         """Publish what is in the file and not in the table yet, and again what was published ten minutes ago."""
         due = [
             signed
-            for signed in self.state.newest().values()
+            for signed in self.state.newest.values()
             if not (at := self._published_at.get(signed.origin)) or not at <= now < at + PUBLISHED_AGAIN
         ]
         if not due:
@@ -248,6 +251,17 @@ class Rounds:
                 what=f"another root is published for {signed.point.size} entries",
             )
             self.alarms.begin(Watch.PUBLISHED, alarm, now)
+
+
+def _anew(signed: Signed) -> Peaks:
+    peaks = Peaks()
+    for index, leaf in reading.leaves(signed.organization_id, signed.epoch, 0, signed.point.size):
+        if index != peaks.size:
+            break
+        peaks.append(entry_rules.leaf_hash(leaf))
+    if peaks.size < signed.point.size:
+        raise Unfit(signed.epoch, peaks.size, Fault.DROPPED, "a signed entry is missing")
+    return peaks
 
 
 def _size(signed: Signed | None) -> int:

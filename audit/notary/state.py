@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,7 +51,7 @@ class Signed:
     kept: Point | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class State:
     """The file's content: who wrote it, and every log that was ever signed, by origin."""
 
@@ -62,11 +63,15 @@ class State:
         """Return what a notary begins with that never signed anything."""
         return cls(secrets.token_hex(INSTANCE_BYTES))
 
-    def newest(self) -> dict[str, Signed]:
-        """Return the log of each organization's newest epoch, by organization."""
-        return {
-            signed.organization_id: signed for signed in sorted(self.logs.values(), key=lambda s: s.epoch)
-        }
+    @cached_property
+    def newest(self) -> Mapping[str, Signed]:
+        """The log of each organization's newest epoch, by organization."""
+        return {log.organization_id: log for log in sorted(self.logs.values(), key=lambda log: log.epoch)}
+
+    @cached_property
+    def places(self) -> Mapping[tuple[str, int], Signed]:
+        """Every log by organization and epoch."""
+        return {(log.organization_id, log.epoch): log for log in self.logs.values()}
 
     def after(self, *changed: Signed) -> "State":
         """Return the state in which these logs stand at new places."""

@@ -39,7 +39,7 @@ class TestGrowth:
         found = newest(organization_id)
         told = opened(found, organization_id)
         assert (told.size, told.root) == (5, bytes(found.root)) == (5, root(leaves(organization_id)))
-        on_disk = state.load(notary.folder).newest()[organization_id]
+        on_disk = state.load(notary.folder).newest[organization_id]
         assert on_disk.point == state.Point(5, told.root)
 
     def test_it_is_signed_again_when_it_grew_and_only_then(self, notary):
