@@ -21,6 +21,7 @@ class Kind(StrEnum):
     REWRITTEN = "rewritten"
     REOPENED = "reopened"
     CHECKPOINT = "checkpoint"
+    KEY = "key"
 
 
 class Watch(StrEnum):

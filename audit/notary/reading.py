@@ -1,10 +1,17 @@
 """What the notary reads of the ledgers: heads all at once, leaves in pages, so that memory stays flat."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import psycopg
 from django.db import connections
+
+from audit import entry as entry_rules
+from audit import key_life
+from audit.errors import EntryInvalid
+from audit.key_life import KeyEvent
+from audit.notary.state import Signed
 
 USING = "notary"
 PAGE = 4_000
@@ -16,6 +23,14 @@ LEAVES = """
 EVERYTHING = """
     SELECT organization_id, epoch, index, leaf FROM audit_entry
     WHERE (organization_id, epoch, index) > (%s, %s, %s) ORDER BY organization_id, epoch, index LIMIT %s
+"""
+
+KEY_ENTRIES = """
+    SELECT e.organization_id, e.epoch, e.index, e.leaf
+    FROM unnest(%s::text[], %s::smallint[], %s::bigint[]) l (organization_id, epoch, size)
+    JOIN audit_entry e ON e.organization_id = l.organization_id AND e.epoch = l.epoch AND e.index < l.size
+        AND e.act = ANY (%s)
+    ORDER BY e.organization_id, e.epoch, e.index
 """
 
 
@@ -59,6 +74,18 @@ def everything() -> Iterator[list[Leaf]]:
     while page := query(EVERYTHING, [*after, PAGE]):
         yield [Leaf(*row) for row in page]
         after = page[-1][:3]
+
+
+def announced(logs: Sequence[Signed]) -> dict[str, list[str]]:
+    """Return, by origin, the verifier keys that sign these logs, as the entries below each one's size have it."""
+    columns = zip(*((s.organization_id, s.epoch, s.point.size) for s in logs), strict=True)
+    events: dict[tuple[str, int], list[KeyEvent]] = {}
+    for row in query(KEY_ENTRIES, [*(list(column) for column in columns), sorted(key_life.ACTS)]):
+        leaf = Leaf(*row)
+        with suppress(EntryInvalid):
+            if found := key_life.event(entry_rules.parse(leaf.leaf)):
+                events.setdefault((leaf.organization_id, leaf.epoch), []).append(found)
+    return {s.origin: key_life.signing(events.get((s.organization_id, s.epoch), [])) for s in logs}
 
 
 def query(sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:

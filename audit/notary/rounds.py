@@ -235,22 +235,36 @@ class Rounds:
         ]
         if not due:
             return
-        nodes = [(signed, node) for signed in due for node in self._nodes.get(signed.origin, [])]
-        accepted = publishing.publish([(signed, self.signers.sign(signed)) for signed in due], nodes, now)
+        accepted = self._put(due, now)
         for signed in due:
             self._published_at[signed.origin] = now
             self._nodes.pop(signed.origin, None)
             if signed.origin in accepted:
                 self.alarms.end(Watch.PUBLISHED, signed.organization_id)
-                continue
-            alarm = Alarm(
-                organization_id=signed.organization_id,
-                epoch=signed.epoch,
-                index=None,
-                kind=Kind.CHECKPOINT,
-                what=f"another root is published for {signed.point.size} entries",
-            )
-            self.alarms.begin(Watch.PUBLISHED, alarm, now)
+
+    def _put(self, due: list[Signed], now: datetime) -> set[str]:
+        """Sign and write what is due; return the origins of what now stands in the table."""
+        announced = reading.announced(due)
+        notes = []
+        for signed in due:
+            text = self.signers.sign(signed, announced[signed.origin])
+            if text is None:
+                self._unpublished(signed, Kind.KEY, "the ledger names no key that this notary holds", now)
+            else:
+                notes.append((signed, text))
+        nodes = [(signed, node) for signed in due for node in self._nodes.get(signed.origin, [])]
+        accepted = publishing.publish(notes, nodes, now)
+        for signed, _ in notes:
+            if signed.origin not in accepted:
+                what = f"another root is published for {signed.point.size} entries"
+                self._unpublished(signed, Kind.CHECKPOINT, what, now)
+        return accepted
+
+    def _unpublished(self, signed: Signed, kind: Kind, what: str, now: datetime) -> None:
+        alarm = Alarm(
+            organization_id=signed.organization_id, epoch=signed.epoch, index=None, kind=kind, what=what
+        )
+        self.alarms.begin(Watch.PUBLISHED, alarm, now)
 
 
 def _anew(signed: Signed) -> Peaks:

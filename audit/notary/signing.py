@@ -1,62 +1,47 @@
-"""The keys in the notary's folder, and how a checkpoint becomes a note (spec LEDGER, Bytes 6 and 7)."""
+"""Who signs a log, and how a checkpoint becomes a note (spec LEDGER, Bytes 6, 7 and 13)."""
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from audit import note
+from audit import key_files, ledger, note
 from audit.errors import NotaryRefused
+from audit.key_files import KeyFilesError
 from audit.notary.state import Signed
-
-FIRST = "private.pem"
-FURTHER = re.compile(r"private-([1-9][0-9]*)\.pem")
 
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """The private keys that sign every checkpoint, oldest first. Secret."""
+    """The private keys in the notary's folder, oldest first. Secret."""
 
     keys: tuple[Ed25519PrivateKey, ...]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read `private.pem` and every `private-N.pem`, in order of N.
+        """Read the folder's keys. Raises `NotaryRefused` where there is none, or one is unfit, and `OSError`."""
+        try:
+            return cls(tuple(key_files.private_keys(folder)))
+        except KeyFilesError as error:
+            raise NotaryRefused(str(error)) from error
 
-        Raises `NotaryRefused` where there is none, or one is no Ed25519 key without a password, and `OSError`.
+    def public_keys(self) -> set[bytes]:
+        """Return the public halves, 32 bytes each."""
+        return {key.public_key().public_bytes_raw() for key in self.keys}
+
+    def trusted(self, origin: str) -> list[note.VerifierKey]:
+        """Return the keys whose notes are ours: those in the folder, and those that the deployment publishes."""
+        return [note.VerifierKey(origin, public) for public in self.public_keys() | set(ledger.public_keys())]
+
+    def sign(self, signed: Signed, announced: Sequence[str]) -> str | None:
+        """Return the note of what the file says was signed, the same bytes each time.
+
+        `announced` are the verifier keys that sign it as the log's own entries have it. None where we hold none of
+        them: then the log has another signer than this notary, or its key is lost.
         """
-        further = {
-            int(found[1]): path for path in folder.iterdir() if (found := FURTHER.fullmatch(path.name))
-        }
-        paths = [folder / FIRST, *(further[number] for number in sorted(further))]
-        keys = tuple(_read(path) for path in paths if path.exists())
-        if not keys:
-            raise NotaryRefused(f"there is no {FIRST} in {folder}: run manage.py notary init")
-        return cls(keys)
-
-    def verifier_keys(self, origin: str) -> tuple[note.VerifierKey, ...]:
-        """Return the public halves under a log's name, oldest first."""
-        return tuple(note.VerifierKey.of(origin, key) for key in self.keys)
-
-    def trusted(self, origin: str) -> tuple[note.VerifierKey, ...]:
-        """Return the keys whose notes are ours: those that sign, and those that are published."""
-        return self.verifier_keys(origin)
-
-    def sign(self, signed: Signed) -> str:
-        """Return the note of what the file says was signed: the same bytes each time."""
+        held = {note.VerifierKey.of(signed.origin, key).format(): key for key in self.keys}
+        keys = [held[vkey] for vkey in announced if vkey in held]
         text = note.checkpoint_text(signed.origin, signed.point.size, signed.point.root)
-        return note.sign(text, signed.origin, *self.keys)
-
-
-def _read(path: Path) -> Ed25519PrivateKey:
-    try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise NotaryRefused(f"{path} is no Ed25519 key without a password")
-    return key
+        return note.sign(text, signed.origin, *keys) if keys else None

@@ -46,8 +46,8 @@ class Adopted:
 def signers(folder: Path) -> Signers:
     """Read the signing keys. Raises `NotaryRefused` where the published key is none of theirs, and `OSError`."""
     found = Signers.read(folder)
-    if ledger.public_key() not in {key.public_key().public_bytes_raw() for key in found.keys}:
-        raise NotaryRefused(f"LEDGER_PUBLIC_KEY is not the public half of a key in {folder}")
+    if ledger.public_key() not in found.public_keys():
+        raise NotaryRefused(f"the newest LEDGER_PUBLIC_KEY is not the public half of a key in {folder}")
     return found
 
 

@@ -167,7 +167,11 @@ class TestLogin:
 
     @pytest.mark.parametrize(
         ("alias", "what"),
-        [("notary", None), ("verify", None), ("migrate", ["is a member of another role", "owns tables"])],
+        [
+            ("notary", ["may write to audit_checkpoint"]),
+            ("verify", None),
+            ("migrate", ["is a member of another role", "owns tables"]),
+        ],
     )
     def test_which_other_logins_would_be(self, monkeypatch, alias, what):
         monkeypatch.setattr(checks, "connection", connections[alias])
