@@ -53,11 +53,6 @@ func fail(status int, words string, values ...any) error {
 	return failure{status, fmt.Sprintf(words, values...)}
 }
 
-// fault names an entry that is not as it was written.
-func fault(index int64, kind, words string, values ...any) error {
-	return fail(tampered, "entry %d: %s: %s", index, kind, fmt.Sprintf(words, values...))
-}
-
 type texts []string
 
 func (t *texts) String() string         { return strings.Join(*t, " ") }
@@ -214,6 +209,7 @@ type entry struct {
 	Act    string            `json:"act"`
 	Sealed map[string]string `json:"sealed"`
 	erased erasure
+	vkey   string
 	hash   tlog.Hash
 }
 
@@ -249,6 +245,11 @@ type log struct {
 	next    *opening
 }
 
+// fault names an entry that is not as it was written.
+func (l *log) fault(index int64, kind, words string, values ...any) error {
+	return fail(tampered, "epoch %d, entry %d: %s: %s", epochOf(l.origin), index, kind, fmt.Sprintf(words, values...))
+}
+
 func (l *log) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	found := make([]tlog.Hash, len(indexes))
 	for k, index := range indexes {
@@ -282,9 +283,9 @@ func (l *log) read(files fs.FS) error {
 	case err != nil:
 		return err
 	case line != nil:
-		return fault(l.size, "inserted", "the checkpoint counts %d entries", l.tree.N)
+		return l.behind(line)
 	case l.size < l.tree.N:
-		return fault(l.size, "dropped", "the checkpoint counts %d entries, there are %d", l.tree.N, l.size)
+		return l.fault(l.size, "dropped", "the checkpoint counts %d entries, there are %d", l.tree.N, l.size)
 	}
 	return l.end()
 }
@@ -296,10 +297,10 @@ func (l *log) end() error {
 	}
 	if root != l.tree.Hash {
 		const words = "the root over all entries is not the signed one: the last was altered, or all from some entry on"
-		return fault(l.size-1, "altered", words)
+		return l.fault(l.size-1, "altered", words)
 	}
 	if l.next != nil {
-		return fault(l.next.I, "inserted", "an opening is of nothing that was sealed")
+		return l.fault(l.next.I, "inserted", "an opening is of nothing that was sealed")
 	}
 	first := place{index: l.size}
 	for each := range l.missing {
@@ -308,7 +309,7 @@ func (l *log) end() error {
 		}
 	}
 	if len(l.missing) > 0 {
-		return fault(first.index, "dropped", "the opening of %s is missing", first.field)
+		return l.fault(first.index, "dropped", "the opening of %s is missing", first.field)
 	}
 	return nil
 }
@@ -317,19 +318,25 @@ func (l *log) end() error {
 func (l *log) add(line, following []byte) error {
 	read, err := parse(line)
 	if err != nil {
-		return fault(l.size, "altered", "its bytes are no entry (%v)", err)
+		return l.fault(l.size, "altered", "its bytes are no entry (%v)", err)
 	}
 	if read.I != l.size {
 		return l.misplaced(read, following)
 	}
 	if read.Log != l.origin {
-		return fault(l.size, "altered", "it names another log")
+		return l.fault(l.size, "altered", "it names another log")
 	}
 	if read.Prev != l.expected() {
 		return l.unchained(read, following)
 	}
 	if l.last != nil && read.T < l.last.T {
-		return fault(l.size, "altered", "it is older than the entry before it")
+		return l.fault(l.size, "altered", "it is older than the entry before it")
+	}
+	if opens := beginning(l.origin); (read.I == 0) != (read.Act == opens) {
+		return l.fault(l.size, "altered", "%s is the first entry and no other", opens)
+	}
+	if read.Act == "ledger.opened" && !isKeyOf(l.origin, read.vkey) {
+		return l.fault(l.size, "altered", "it carries no verifier key of this log")
 	}
 	if err := l.unseal(read); err != nil {
 		return err
@@ -358,46 +365,60 @@ func (l *log) misplaced(read *entry, following []byte) error {
 	after, _ := parse(following)
 	switch {
 	case read.Prev == l.expected():
-		return fault(l.size, "altered", "it says that it is entry %d", read.I)
+		return l.fault(l.size, "altered", "it says that it is entry %d", read.I)
 	case read.I == l.size-1 && (after == nil || after.I == l.size):
 		if after != nil && after.Prev == read.hash.String() {
-			return fault(l.size-1, "inserted", "two entries claim this place")
+			return l.fault(l.size-1, "inserted", "two entries claim this place")
 		}
-		return fault(l.size, "inserted", "two entries claim this place")
+		return l.fault(l.size, "inserted", "two entries claim this place")
 	case read.I > l.size && (after == nil || after.I == read.I+1):
-		return fault(l.size, "dropped", "entry %d stands in its place", read.I)
+		return l.fault(l.size, "dropped", "entry %d stands in its place", read.I)
 	}
-	return fault(l.size, "swapped", "entry %d stands in its place", read.I)
+	return l.fault(l.size, "swapped", "entry %d stands in its place", read.I)
+}
+
+// behind says why there is more than was signed; the true last entry, moved down, tells of one above it.
+func (l *log) behind(line []byte) error {
+	index := l.size
+	if read, err := parse(line); err == nil && l.size > 0 && l.fits(l.size-1, read.hash) {
+		index = read.I
+	}
+	return l.fault(index, "inserted", "the checkpoint ends at %d entries", l.tree.N)
 }
 
 // unchained says which of two neighbours changed: the one for which nothing after it vouches.
 func (l *log) unchained(read *entry, following []byte) error {
 	after, _ := parse(following)
 	if after != nil && after.I == l.size && after.Prev == l.expected() {
-		return fault(l.size, "inserted", "it does not refer to the entry before it")
+		return l.fault(l.size, "inserted", "it does not refer to the entry before it")
 	}
 	vouched := after != nil && after.Prev == read.hash.String()
 	if following == nil {
 		vouched = l.wouldFit(read)
 	}
 	if vouched && l.last != nil {
-		return fault(l.size-1, "altered", "the next entry refers to other bytes than these")
+		return l.fault(l.size-1, "altered", "the next entry refers to other bytes than these")
 	}
-	return fault(l.size, "altered", "it does not refer to the entry before it")
+	return l.fault(l.size, "altered", "it does not refer to the entry before it")
 }
 
 // wouldFit tells whether the root is the signed one where the entry before has the hash that the last refers to.
 func (l *log) wouldFit(read *entry) bool {
 	prev, err := parseHash(read.Prev)
-	if err != nil || l.last == nil {
-		return false
+	return err == nil && l.last != nil && l.fits(l.size-1, prev, read.hash)
+}
+
+// fits tells whether the root is the signed one with these hashes from an index on. It spoils the log.
+func (l *log) fits(index int64, hashes ...tlog.Hash) bool {
+	l.hashes = l.hashes[:tlog.StoredHashCount(index)]
+	for k, hash := range hashes {
+		if l.store(index+int64(k), hash) != nil {
+			return false
+		}
 	}
-	l.hashes = l.hashes[:tlog.StoredHashCount(l.size-1)]
-	if l.store(l.size-1, prev) != nil || l.store(l.size, read.hash) != nil {
-		return false
-	}
-	root, err := tlog.TreeHash(l.size+1, l)
-	return err == nil && l.size+1 == l.tree.N && root == l.tree.Hash
+	size := index + int64(len(hashes))
+	root, err := tlog.TreeHash(size, l)
+	return err == nil && size == l.tree.N && root == l.tree.Hash
 }
 
 // unseal compares an entry's commitments with their openings, and takes note of what is not there.
@@ -421,14 +442,14 @@ func (l *log) unseal(read *entry) error {
 		mac := hmac.New(sha256.New, found.Salt)
 		mac.Write([]byte(found.Field + "\x00" + found.Value))
 		if base64.StdEncoding.EncodeToString(mac.Sum(nil)) != read.Sealed[name] {
-			return fault(read.I, "altered", "the opening of %s is not what was sealed", name)
+			return l.fault(read.I, "altered", "the opening of %s is not what was sealed", name)
 		}
 		if err := l.step(); err != nil {
 			return err
 		}
 	}
 	if l.next != nil && l.next.I <= read.I {
-		return fault(l.next.I, "inserted", "an opening is of nothing that was sealed")
+		return l.fault(l.next.I, "inserted", "an opening is of nothing that was sealed")
 	}
 	return nil
 }
@@ -486,7 +507,16 @@ func parse(line []byte) (*entry, error) {
 	if err := json.Unmarshal(line, read); err != nil {
 		return nil, errors.New("a member is of another type")
 	}
-	if read.Act == "ledger.erasure" {
+	switch read.Act {
+	case "ledger.opened":
+		var told struct {
+			Data struct {
+				Vkey string `json:"vkey"`
+			} `json:"data"`
+		}
+		_ = json.Unmarshal(line, &told)
+		read.vkey = told.Data.Vkey
+	case "ledger.erasure":
 		var told struct {
 			Data erasure `json:"data"`
 		}
@@ -495,6 +525,19 @@ func parse(line []byte) (*entry, error) {
 		}
 	}
 	return read, nil
+}
+
+func isKeyOf(origin, vkey string) bool {
+	verifier, err := note.NewVerifier(vkey)
+	return err == nil && verifier.Name() == origin
+}
+
+// beginning is the act of a log's first entry.
+func beginning(origin string) string {
+	if epochOf(origin) == 1 {
+		return "ledger.opened"
+	}
+	return "ledger.reopened"
 }
 
 // epochOf reads the end of a log's name, host/ledger/organization[/epoch].

@@ -19,7 +19,7 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 loopback.guard()
 
 TESTS = Path(__file__).resolve().parent
-WITH_DATABASE = frozenset({"db", "webhooks", "web", "api", "sdk", "e2e", "stream", "gateway", "notary"})
+WITH_DATABASE = frozenset({"db", "webhooks", "web", "api", "sdk", "e2e", "stream", "gateway", "notary", "go"})
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,8 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-PACKAGES = {"nginx": "nginx", "wrk": "wrk"}
+# By program, the packages that it needs to be of use.
+PACKAGES = {"nginx": "nginx", "wrk": "wrk", "go": "golang-go golang-golang-x-mod-dev"}
+# What of those packages is no program.
+LIBRARIES = {"go": Path("/usr/share/gocode/src/golang.org/x/mod/sumdb")}
 # Where Debian keeps servers, which an ordinary person's PATH leaves out.
 SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -20,15 +24,16 @@ def find(program: str) -> str:
     """Return the path of a program of `PACKAGES`. Raises `MissingError`."""
     places = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM])
     found = shutil.which(program, path=places)
-    if found is None:
+    library = LIBRARIES.get(program)
+    if found is None or (library is not None and not library.is_dir()):
         package = PACKAGES[program]
-        raise MissingError(f"no {program}, and installing one failed: install the package {package}.")
+        raise MissingError(f"no {program}, and installing one failed: install {package}.")
     return found
 
 
 def ensure(*programs: str) -> None:
     """Install the programs that are not here. Raises `MissingError` for one that can't be."""
-    missing = [PACKAGES[program] for program in programs if not _is_here(program)]
+    missing = [name for program in programs if not _is_here(program) for name in PACKAGES[program].split()]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"dev: installing {' '.join(missing)}", file=sys.stderr)
         _install(missing)
