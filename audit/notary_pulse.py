@@ -22,13 +22,13 @@ OWN: Final = "SELECT beat_at, swept_at, alarms FROM audit_notary_of()"
 class Alarm:
     """What the notary found wrong with one ledger.
 
-    `epoch` and `index` say where; `kind` is a word for machines, `what` for people, without personal data. `since` is
-    None where the notary did not say.
+    `epoch` and `index` say where, None where no entry can be named; `kind` is a word for machines, `what` for people,
+    without personal data. `since` is None where the notary did not say.
     """
 
     organization_id: str
     epoch: int
-    index: int
+    index: int | None
     kind: str
     what: str
     since: datetime | None
@@ -94,7 +94,7 @@ def _alarm(told: Mapping[str, Any]) -> Alarm:
     return Alarm(
         organization_id=str(told.get("organization") or ""),
         epoch=int(told.get("epoch") or 1),
-        index=int(told.get("index") or 0),
+        index=None if told.get("index") is None else int(told["index"]),
         kind=str(told.get("kind") or ""),
         what=str(told.get("what") or ""),
         since=parse_datetime(str(told.get("since") or "")),

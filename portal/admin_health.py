@@ -1,4 +1,4 @@
-"""The operator's page about the installation's health: the worker, its queue, mail and webhooks, in words."""
+"""The operator's page about the installation's health: worker, queue, mail, webhooks and notary, in words."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from audit import mailing, pulse
+from audit import mailing, notary_pulse, pulse
 from audit.models import Delivery, Mail
 
 MOST_LISTED: Final = 20
@@ -20,6 +20,7 @@ def health(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Health",
         "pulse": pulse.read(),
+        "notary": notary_pulse.read(),
         "undelivered": pulse.undelivered(),
         "failed_tasks": pulse.failed_tasks(),
         "mail_is_on": mailing.is_on(),

@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.decorators import method_decorator
 
 from audit import admin as ledger_pages
-from audit import ledger, mailing, pulse, tenancy
+from audit import ledger, mailing, notary_pulse, pulse, tenancy
 from audit.admin_pages import AnyModelAdmin, ReadOnlyAdmin, RecordedAdmin
 from orgs.middleware import actor
 from orgs.requests import PageRequest
@@ -113,7 +113,12 @@ class Site(admin.AdminSite):
     @override
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Begin with what does not work."""
-        context = {"pulse": pulse.read(), "mail_is_on": mailing.is_on(), **(extra_context or {})}
+        context = {
+            "pulse": pulse.read(),
+            "notary": notary_pulse.read(),
+            "mail_is_on": mailing.is_on(),
+            **(extra_context or {}),
+        }
         return super().index(request, context)
 
 

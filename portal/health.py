@@ -5,7 +5,7 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
-from audit import pulse
+from audit import notary_pulse, pulse
 from portal import errors
 
 
@@ -21,12 +21,14 @@ def healthz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
 def readyz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
     """Say whether requests can be served: the database answers and its migrations are there.
 
-    A missing worker is told and changes nothing of that: keys are verified and pages are served without it.
+    A missing worker or notary, and what the notary found wrong with a ledger, are told and change nothing of that: keys
+    are verified and pages are served without them. Who balances requests reads the status code; who is to be woken, the
+    words and counts.
     """
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM orgs_organization LIMIT 1")
-        found, waiting = pulse.read(), pulse.undelivered()
+        found, waiting, notary = pulse.read(), pulse.undelivered(), notary_pulse.read()
     except errors.UNAVAILABLE:
         return JsonResponse({"status": "unavailable", "database": "unreachable"}, status=503)
     return JsonResponse(
@@ -35,6 +37,10 @@ def readyz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
             "database": "ok",
             "worker": "missing" if found.is_missing else "ok",
             "worker_seen_seconds": found.seen_seconds,
+            "notary": notary.status,
+            "notary_beat_seconds": notary.beat_seconds,
+            "notary_swept_seconds": notary.swept_seconds,
+            "notary_alarms": len(notary.alarms),
             "queue": {
                 "due": found.jobs_due,
                 "oldest_seconds": found.oldest_seconds,

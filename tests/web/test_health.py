@@ -1,5 +1,6 @@
 """What `/readyz`, the operator and people's pages say of the worker: that it is there, or that nothing is delivered."""
 
+import json
 import os
 from datetime import UTC, datetime
 
@@ -11,9 +12,11 @@ from django.urls import reverse
 
 from audit import tenancy
 from audit.models import Mail
-from tests import builders
+from tests import builders, ledgers
 
-KEYS = {"status", "database", "worker", "worker_seen_seconds", "queue", "undelivered"}
+KEYS = {"status", "database", "worker", "worker_seen_seconds", "queue", "undelivered"} | {
+    f"notary{what}" for what in ("", "_beat_seconds", "_swept_seconds", "_alarms")
+}
 
 
 @pytest.fixture
@@ -24,6 +27,23 @@ def queue():
         app.execute("DELETE FROM procrastinate_jobs WHERE task_name LIKE 'tests.%'")
         app.execute("DELETE FROM procrastinate_workers")
         app.execute("DELETE FROM procrastinate_periodic_defers")
+
+
+@pytest.fixture
+def notary():
+    """The notary's row, as it writes it: call it to let one be there."""
+    with ledgers.superuser() as superuser:
+
+        def beat(ago=0, alarms=()):
+            superuser.execute(
+                "INSERT INTO audit_notary (instance, started_at, beat_at, swept_at, alarms) VALUES"
+                " ('a', now(), now() - make_interval(secs => %s), now() - interval '1 minute', %s)",
+                [ago, json.dumps(alarms)],
+            )
+
+        superuser.execute("DELETE FROM audit_notary")
+        yield beat
+        superuser.execute("DELETE FROM audit_notary")
 
 
 def readyz():
@@ -131,6 +151,46 @@ class TestTheOperatorsPage:
         assert "SMTPDataError 554" in shown
         assert "given up" in shown
         assert shown.count(acme.id) == 2
+
+
+class TestTheNotary:
+    def test_none_ever(self, notary):
+        found = readyz()
+        assert (found["status"], found["notary"], found["notary_alarms"]) == ("ok", "missing", 0)
+        assert (found["notary_beat_seconds"], found["notary_swept_seconds"]) == (None, None)
+        assert "no notary has ever been seen" in self.shown()
+
+    def test_one_that_lives(self, notary):
+        notary(ago=2)
+        found = readyz()
+        assert (found["status"], found["notary"]) == ("ok", "ok")
+        assert 2 <= found["notary_beat_seconds"] < 10
+        assert 60 <= found["notary_swept_seconds"] < 70
+        assert "Nothing is signed" not in self.shown()
+
+    def test_one_that_was_killed(self, notary):
+        notary(ago=120)
+        assert (readyz()["notary"], readyz()["status"]) == ("missing", "ok")
+        assert "the notary has not been seen since" in self.shown()
+
+    def test_what_it_found_is_counted_for_all_and_told_the_operator(self, notary):
+        acme = builders.organization()
+        notary(
+            alarms=[{"organization": acme.id, "epoch": 1, "index": None, "kind": "rewritten", "what": "<b>x"}]
+        )
+        found = readyz()
+        assert (found["status"], found["notary"], found["notary_alarms"]) == ("ok", "alarm", 1)
+        assert acme.id not in json.dumps(found)
+        shown = self.shown()
+        assert "1 ledger is not as signed" in shown
+        assert f"{acme.id}</th>" in shown
+        assert "rewritten: &lt;b&gt;x" in shown
+
+    @staticmethod
+    def shown():
+        client = builders.signed_in(builders.person("Olga", is_superuser=True))
+        assert client.get(reverse("admin:index")).status_code == 200
+        return client.get(reverse("admin:health")).content.decode()
 
 
 class TestOtherPages:
