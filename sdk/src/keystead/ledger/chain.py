@@ -7,7 +7,7 @@ What is found is named as the portal's own verifier names it.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -19,6 +19,7 @@ from keystead.ledger.tree import EMPTY_ROOT, leaf_hash
 
 OPENED: Final = "ledger.opened"
 REOPENED: Final = "ledger.reopened"
+KEY_ACTS: Final = frozenset({"ledger.key_added", "ledger.key_retired"})
 ERASURE: Final = "ledger.erasure"
 _OPENING: Final = {"field", "i", "salt", "value"}
 
@@ -59,7 +60,8 @@ class Checked:
         missing: openings that are not there, (index, field); only an erasure may have taken them.
         erasures: what each `ledger.erasure` names: (its index, indexes, fields).
         opened: the number of openings that fit.
-        fault: the first (index, fault, words), None where all fits.
+        fault: the first (index, fault, words) of the entries, None where all fit.
+        opening_fault: the first of the openings; it counts where all entries fit.
         doubt: set where the fault is the last line's or the one's before it: the claimed hash of that, and its own.
         malformed: what is no part of a bundle.
     """
@@ -69,6 +71,7 @@ class Checked:
     erasures: list[tuple[int, list[int], list[str]]] = field(default_factory=list)
     opened: int = 0
     fault: Fault | None = None
+    opening_fault: Fault | None = None
     doubt: tuple[bytes, bytes] | None = None
     malformed: str = ""
 
@@ -96,7 +99,7 @@ def check(stretch: Stretch) -> Checked:
             hashes.append(chain.previous_hash)
             openings.check(members["i"], members.get("sealed"))
             if members["act"] == ERASURE:
-                checked.erasures.append(_erased(members))
+                checked.erasures += _erased(members, stretch.epoch)
         openings.end()
     except _Found as found:
         checked.fault, checked.doubt = found.fault, found.doubt
@@ -167,7 +170,10 @@ class _Chain:
         opens = OPENED if self.stretch.epoch == 1 else REOPENED
         if (self.index == 0) != (members["act"] == opens):
             raise _Found(self.index, ALTERED, f"{opens} is the first entry and no other")
-        if members["act"] == OPENED and not _is_key_of(members["log"], members["data"].get("vkey")):
+        told = members["data"].get("vkey")
+        # A later entry that names no key at all says nothing of one.
+        says = self.index == 0 or (members["act"] in KEY_ACTS and isinstance(told, str))
+        if says and not _is_key_of(members["log"], told):
             raise _Found(self.index, ALTERED, "it carries no verifier key of this log")
 
 
@@ -233,9 +239,9 @@ class _Openings:
         while opening is not None and opening.i <= index:
             commitment = missing.pop(opening.field, None) if opening.i == index else None
             if commitment is None:
-                raise _Found(*orphan(opening))
-            if not opening.fits(commitment):
-                raise _Found(index, ALTERED, f"the opening of {opening.field} is not what was sealed")
+                self._found(orphan(opening))
+            elif not opening.fits(commitment):
+                self._found((index, ALTERED, f"the opening of {opening.field} is not what was sealed"))
             self.checked.opened += 1
             opening = self.next = next(self.openings, None)
         self.checked.missing += [(index, name) for name in missing]
@@ -243,7 +249,10 @@ class _Openings:
     def end(self) -> None:
         """Refuse what is left when the entries have ended."""
         if self.next is not None:
-            raise _Found(*orphan(self.next))
+            self._found(orphan(self.next))
+
+    def _found(self, fault: Fault) -> None:
+        self.checked.opening_fault = self.checked.opening_fault or fault
 
     @staticmethod
     def _read(stretch: Stretch) -> Iterator[Opening]:
@@ -280,16 +289,12 @@ def _is_key_of(log: str, vkey: object) -> bool:
         return False
 
 
-def _erased(members: dict[str, Any]) -> tuple[int, list[int], list[str]]:
-    """Return what an erasure took: only of entries before it."""
-    entries, fields = members["data"].get("entries"), members["data"].get("fields")
-    own = members["i"]
-    return (
-        own,
-        [each for each in _sequence(entries) if type(each) is int and 0 <= each < own],
-        [each for each in _sequence(fields) if isinstance(each, str)],
-    )
-
-
-def _sequence(value: object) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
+def _erased(members: dict[str, Any], own_epoch: int) -> list[tuple[int, list[int], list[str]]]:
+    """Return what an erasure took of this log: only of entries before it."""
+    data, own = members["data"], members["i"]
+    entries, fields, epoch = data.get("entries"), data.get("fields"), data.get("epoch", own_epoch)
+    if not isinstance(entries, list) or not isinstance(fields, list) or type(epoch) is not int:
+        return []
+    if any(type(each) is not int for each in entries) or any(not isinstance(each, str) for each in fields):
+        return []
+    return [(own, [each for each in entries if 0 <= each < own], fields)] if epoch == own_epoch else []

@@ -92,8 +92,7 @@ def verify_bundle(
                 log.add(checked)
                 progress(log.tree.size)
         log.end(source.extra)
-        source.end()
-        log.check_erased()
+        log.check_openings(source.left())
         return Verified(checkpoint, bool(given), olds, log.opened, log.erased.count())
 
 
@@ -108,6 +107,7 @@ class _Log:
         self.olds = sorted(olds, key=lambda old: old.size)
         self.roots: dict[int, bytes] = {0: self.tree.root()}
         self.opened = 0
+        self.opening_fault: Fault | None = None
         self.erased = Erased()
 
     def add(self, checked: Checked) -> None:
@@ -118,6 +118,7 @@ class _Log:
         if checked.fault:
             raise self._fault(checked.fault, checked.doubt)
         self.opened += checked.opened
+        self.opening_fault = self.opening_fault or checked.opening_fault
         self.erased.add(checked.missing, checked.erasures)
 
     def _grow(self, hashes: bytes) -> None:
@@ -163,11 +164,14 @@ class _Log:
             if self.roots[old.size] != old.root:
                 raise CheckpointInconsistent(f"the older checkpoint has another root at {old.size} entries")
 
-    def check_erased(self) -> None:
-        """Refuse a missing opening that no erasure names."""
-        if (left := self.erased.first_missing()) is not None:
-            what = f"the opening of {left[1]} is missing"
-            raise LedgerTampered(self.checkpoint.epoch, left[0], DROPPED, what)
+    def check_openings(self, left: Opening | None) -> None:
+        """Refuse the first opening that does not fit, is of nothing, or is missing and no erasure names it."""
+        fault = self.opening_fault or (orphan(left) if left else None)
+        missing = self.erased.first_missing()
+        if missing and (fault is None or missing[0] < fault[0]):
+            fault = missing[0], DROPPED, f"the opening of {missing[1]} is missing"
+        if fault:
+            raise LedgerTampered(self.checkpoint.epoch, *fault)
 
 
 class _Openings:
@@ -243,10 +247,9 @@ class _Source:
                 yield Stretch(log, epoch, start, before, stretch, following, taken, openings)
                 start, before = start + count, stretch[-1]
 
-    def end(self) -> None:
-        """Refuse openings that are left when the entries have ended."""
-        if (left := self._openings.left()) is not None:
-            raise LedgerTampered(self._checkpoint.epoch, *orphan(left))
+    def left(self) -> Opening | None:
+        """Return the first opening that is left when the entries have ended."""
+        return self._openings.left()
 
     def _with_openings(self, start: int, count: int) -> tuple[int, list[bytes]]:
         """Return how many of the next entries fit into the memory with their openings, and those."""
