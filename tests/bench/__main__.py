@@ -1,6 +1,6 @@
 """`./dev bench [PART …]`: what the product promises of its speed, measured in one run on one machine.
 
-Without a part all but the long soak. Each part is a module with a `measure` that yields the rows of the table.
+Without a part all but the long ones. Each part is a module with a `measure` that yields the rows of the table.
 """
 
 import argparse
@@ -23,9 +23,11 @@ PARTS = {
     "ledger": ("ledger", "appends and verification of the ledger"),
     "breakglass": ("breakglass", "10,000 keys revoked in one act"),
     "local": ("local_mode", "the SDK's local mode: kept verdicts, and how soon a revocation arrives"),
+    "offline": ("offline", "a ledger of 1,000,000 entries checked offline by the SDK's command"),
+    "tampering": ("tampering", "1,000 tamperings with a stored ledger, found by both verifiers"),
     "soak": ("soak", "memory of a verify process over ten minutes"),
 }
-LONG = frozenset({"soak"})
+LONG = frozenset({"soak", "tampering"})
 
 
 def main(arguments: Sequence[str]) -> int:
