@@ -1,20 +1,25 @@
 """The only door to an organization's entries: what a member may read, else 404 for all alike."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 from django.conf import settings
 from django.db import connection
 from django.http import Http404
 
-from audit import describe
+from audit import describe, erasures, paging, ports, searching
 from audit import entry as entry_rules
+from audit.acts import Act
 from audit.describe import Line
 from audit.entry import ParsedEntry
 from audit.errors import EntryInvalid
 from audit.models import Checkpoint, Entry, EntryQuerySet, Sealed
+from audit.paging import Page
 from audit.ports import Reader
+from audit.searching import Wanted
 from audit.verify import Opening, opening_fits
 
 type Place = tuple[int, int]
@@ -42,12 +47,16 @@ ACTORS: Final = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedField:
-    """One sealed value of an entry: personal data. `fits` is None where nothing is there to compare any more."""
+    """One sealed value of an entry: personal data. `fits` is None where nothing is there to compare any more.
+
+    `erased_by` is the entry that says so, with its time; None where none does: then it was taken away.
+    """
 
     name: str
     value: str
     commitment: str
     fits: bool | None
+    erased_by: tuple[Place, datetime] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +93,30 @@ def entries(member: Reader) -> EntryQuerySet:
     raise Http404
 
 
+def search(member: Reader, wanted: Wanted, query: Mapping[str, str], size: int) -> Page:
+    """Return one page of what is wanted among the entries that a member may read; raises `Http404` as `entries`.
+
+    Whoever reads only what they did themselves learns nothing of others' entries, not by how long it takes either.
+    """
+    readable, find = entries(member), _finder(member, wanted)
+    return paging.page(readable, query, size, find) if find else Page(entries=[], newer="", older="")
+
+
+def is_there(member: Reader, wanted: Wanted) -> bool:
+    """Tell whether one bounded look finds any entry that is wanted and that the member may read."""
+    find = _finder(member, wanted)
+    return bool(find and find(most=1).places)
+
+
+def _finder(member: Reader, wanted: Wanted) -> Callable[..., searching.Found] | None:
+    """Return the search as it may look for a member; None where they may see nothing of what is wanted."""
+    if member.reads_whole_log:
+        return partial(searching.find, wanted)
+    if not member.reads_own_log or wanted.actor not in ("", member.id):
+        return None
+    return partial(searching.find, replace(wanted, actor=member.id), own=True)
+
+
 def entries_for_target(member: Reader, target_id: str, *, limit: int = 50) -> list[Line]:
     """Return the newest entries about one object, newest first: those that the member may read, perhaps none."""
     if not member.reads_own_log:
@@ -112,7 +145,7 @@ def entry(member: Reader, place: Place) -> Detail:
         entry=found,
         line=_line(found, parsed, [*whole, *openings]),
         parsed=parsed,
-        sealed=_sealed(parsed, openings),
+        sealed=_sealed(parsed, openings, _erasures(found, parsed, openings)),
         follows=_follows(found, parsed),
         previous=_place(readable.before(*place).newest_first().first()),
         next=_place(readable.after(*place).oldest_first().first()),
@@ -128,6 +161,12 @@ def opened(organization_id: str, found: Sequence[Entry]) -> list[Found]:
         Found(entry=entry, opened=_values(own.get(entry.place)), whole=_values(wholes.get(entry.place)))
         for entry in found
     ]
+
+
+def revocable(member: Reader, ids: Collection[str]) -> dict[str, str]:
+    """Return, for those of the ids that the member may stop for good, the path of the page that does."""
+    asked = {id_ for id_ in ids if id_}
+    return {id_: path for say in ports.revocable for id_, path in say(member, asked).items()} if asked else {}
 
 
 def actors(member: Reader) -> list[tuple[str, str]]:
@@ -206,7 +245,30 @@ def _values(openings: Iterable[Opening] | None) -> dict[str, str]:
     return {opening.field: opening.value for opening in openings or ()}
 
 
-def _sealed(parsed: ParsedEntry | None, openings: Iterable[Opening]) -> list[SealedField]:
+def _erasures(
+    entry: Entry, parsed: ParsedEntry | None, openings: Iterable[Opening]
+) -> dict[str, tuple[Place, datetime]]:
+    """Return, for each sealed field whose opening is gone, the first entry that says it was erased."""
+    missing = {*(parsed.sealed if parsed else ())} - {opening.field for opening in openings}
+    found: dict[str, tuple[Place, datetime]] = {}
+    if not missing:
+        return found
+    later = Entry.objects.of(entry.organization_id).filter(act=Act.LEDGER_ERASURE).after(*entry.place)
+    for each in later.oldest_first().iterator():
+        told = _parsed(each)
+        erasure = erasures.read(told.data, each.epoch) if told else None
+        if erasure and erasure.epoch == entry.epoch and entry.index in erasure.entries:
+            found = dict.fromkeys(missing & {*erasure.fields}, (each.place, each.at)) | found
+        if missing <= found.keys():
+            break
+    return found
+
+
+def _sealed(
+    parsed: ParsedEntry | None,
+    openings: Iterable[Opening],
+    erased: Mapping[str, tuple[Place, datetime]],
+) -> list[SealedField]:
     by_field = {opening.field: opening for opening in openings}
     commitments = parsed.sealed if parsed else {}
     return [
@@ -215,6 +277,7 @@ def _sealed(parsed: ParsedEntry | None, openings: Iterable[Opening]) -> list[Sea
             value=opening.value if (opening := by_field.get(name)) else "",
             commitment=commitment,
             fits=opening_fits(opening, commitment) if opening else None,
+            erased_by=erased.get(name),
         )
         for name, commitment in sorted(commitments.items())
     ]

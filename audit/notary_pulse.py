@@ -33,6 +33,11 @@ class Alarm:
     what: str
     since: datetime | None
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it is: (epoch, index)."""
+        return self.epoch, self.index
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotaryPulse:

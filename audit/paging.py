@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,29 +11,64 @@ from django.db.models import Model, Q, QuerySet
 from django.http import Http404
 
 from audit.models import Entry, EntryQuerySet
+from audit.searching import Found
 
 MOST_DIGITS = {"epoch": 4, "index": 18}  # of a smallint and a bigint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Entries, newest first; `newer` and `older` are cursors to the pages beside this one, or empty."""
+    """Entries, newest first; `newer` and `older` are cursors to the pages beside this one, or empty.
+
+    `reached`: the time up to which the look for them came where it gave up, and the next page goes on; else None.
+    """
 
     entries: Sequence[Entry]
     newer: str
     older: str
+    reached: datetime | None = None
 
 
-def page(entries: EntryQuerySet, query: Mapping[str, str], size: int) -> Page:
-    """Return the page that `before` or `after` in the address asks for, else the newest; raises `Http404`."""
+def page(entries: EntryQuerySet, query: Mapping[str, str], size: int, find: Callable[..., Found]) -> Page:
+    """Return the page that `before` or `after` in the address asks for, else the newest; raises `Http404`.
+
+    `find` looks for places as `searching.find` does; what it finds is read from `entries`, what is not there is left
+    out. Two queries, and one more where the look gave up.
+    """
     before, after = query.get("before", ""), query.get("after", "")
-    if after:
-        found = list(entries.after(*read(after)).oldest_first()[: size + 1])
-        shown = found[:size][::-1]
-        return _page(shown, has_newer=len(found) > size, has_older=True)
-    older = entries.before(*read(before)) if before else entries
-    found = list(older.newest_first()[: size + 1])
-    return _page(found[:size], has_newer=bool(before), has_older=len(found) > size)
+    bounds = {"after": read(after)} if after else {"before": read(before)} if before else {}
+    found = find(**bounds, most=size + 1, oldest_first=bool(after))
+    shown = _read_places(entries, found.places[:size])
+    # Where this direction goes on, and whence it came; a page that shows nothing still leads back.
+    last = found.places[size - 1] if len(found.places) > size else found.reached
+    onward = written(last) if last else ""
+    back = _back(bounds, found, is_ascending=bool(after)) if bounds else ""
+    return Page(
+        entries=shown[::-1] if after else shown,
+        newer=onward if after else back,
+        older=back if after else onward,
+        reached=_time_of(entries, found.reached) if found.reached and len(found.places) <= size else None,
+    )
+
+
+def _back(bounds: Mapping[str, tuple[int, int]], found: Found, *, is_ascending: bool) -> str:
+    if found.places:
+        return written(found.places[0])
+    epoch, index = next(iter(bounds.values()))
+    index += 1 if is_ascending else -1
+    return written((epoch, index)) if index >= 0 else ""
+
+
+def _read_places(entries: EntryQuerySet, places: Sequence[tuple[int, int]]) -> list[Entry]:
+    wanted = Q()
+    for epoch in {epoch for epoch, _ in places}:
+        wanted |= Q(epoch=epoch, index__in=[index for e, index in places if e == epoch])
+    found = {entry.place: entry for entry in entries.filter(wanted)} if places else {}
+    return [found[place] for place in places if place in found]
+
+
+def _time_of(entries: EntryQuerySet, place: tuple[int, int]) -> datetime | None:
+    return entries.filter(epoch=place[0], index=place[1]).values_list("at", flat=True).first()
 
 
 def read(text: str) -> tuple[int, int]:
@@ -50,14 +85,6 @@ def written(place: tuple[int, int]) -> str:
     """Return a place as `read` reads it."""
     epoch, index = place
     return str(index) if epoch == 1 else f"{epoch}-{index}"
-
-
-def _page(entries: Sequence[Entry], *, has_newer: bool, has_older: bool) -> Page:
-    return Page(
-        entries=entries,
-        newer=written(entries[0].place) if entries and has_newer else "",
-        older=written(entries[-1].place) if entries and has_older else "",
-    )
 
 
 def by_time[M: Model](

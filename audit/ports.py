@@ -128,3 +128,7 @@ class SupportDirectory(Protocol):
 
 # One directory.
 support: list[SupportDirectory] = []
+
+
+# Each says which of some ids a person may stop for good, and on which page: (the person, ids) → {id: the page's path}.
+revocable: list[Callable[[Reader, Collection[str]], Mapping[str, str]]] = []

@@ -58,6 +58,11 @@ class Seal:
         return max(0, self.size - self.signed_size)
 
     @property
+    def last_signed(self) -> int:
+        """The index of the newest entry that is signed; -1 where none is."""
+        return self.signed_size - 1
+
+    @property
     def is_notary_missing(self) -> bool:
         """Whether no notary runs; what is signed stays signed."""
         return self.pulse.is_missing

@@ -4,9 +4,11 @@ from datetime import timedelta
 from typing import Final
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
+from audit import paging
 from keys import access, clock, services, usage
 from keys.errors import Conflict, KeysError
 from keys.forms.revocation import TEST_MINUTES, DisableForm, RevokeForm
@@ -23,7 +25,7 @@ DAY: Final = timedelta(days=1)
 @require_http_methods(["GET", "HEAD", "POST"])
 def key_revoke(request: MemberRequest, key_id: str) -> HttpResponse:
     """Say what stops; revoke the key."""
-    key, now = access.key_for_change(request.member, key_id), clock.now()
+    key, now, entry = access.key_for_change(request.member, key_id), clock.now(), _entry(request)
     is_busy = history.is_busy(key, now) and key.status(now) is Status.ACTIVE
     form = RevokeForm(request.POST if request.method == "POST" else None, key=key, is_busy=is_busy)
     if form.is_bound and form.is_valid():
@@ -35,9 +37,11 @@ def key_revoke(request: MemberRequest, key_id: str) -> HttpResponse:
         else:
             words = "is revoked. No secret of it is accepted any more" if did_revoke else "was revoked before"
             messages.success(request, f"{key.name} {words}.")
-            return see_other("keys:detail", key.id)
+            return see_other(_back(key_id, entry))
     context = {
         "form": form,
+        "entry": entry,
+        "back": _back(key_id, entry),
         "key": key,
         "status": key.status(now),
         "is_busy": is_busy,
@@ -47,6 +51,20 @@ def key_revoke(request: MemberRequest, key_id: str) -> HttpResponse:
         "minutes": TEST_MINUTES,
     }
     return common.answer(request, "keys/revoke.html", context)
+
+
+def _entry(request: HttpRequest) -> str:
+    """Return the entry of the security log that the person came from, as the address names it; "" for none."""
+    try:
+        return paging.written(paging.read(request.GET.get("entry", "")))
+    except Http404:
+        return ""
+
+
+def _back(key_id: str, entry: str) -> str:
+    if entry:
+        return reverse("audit:entry", args=[paging.read(entry)])
+    return reverse("keys:detail", args=[key_id])
 
 
 @require_POST

@@ -57,6 +57,8 @@ MATRIX = {
     "orgs:switch_project": ("mmmmmml", "ooooool"),
     "audit:log": ("oooonol", "mmmmmml"),
     "audit:entry": ("oononol", "mmmmmml"),
+    "audit:entry_proof": ("oononol", "mmmmmml"),
+    "audit:entry_leaf": ("oononol", "mmmmmml"),
     "audit:checking": ("oooonol", "mmmmmml"),
     "audit:checking_program": ("oooonol", "mmmmmml"),
     # To all but support staff (test_support_visits) they are not there.
