@@ -1,6 +1,7 @@
 """What the log says of signatures: the seal, an entry's proof and its files, alarms, and revoking from an entry."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ from audit import ledger, proof, tenancy, verifier_keys
 from audit.actors import Actor
 from audit.models import Checkpoint, Entry
 from audit.note import VerifierKey
-from tests import builders, key_builders, ledgers, notaries
+from tests import builders, cluster, key_builders, ledgers, notaries
 
 KEY = "key_" + "a" * 20
 
@@ -160,7 +161,9 @@ class TestProof:
         (tmp_path / "entry-2.json").write_bytes(client.get("/log/2/leaf").content)
         plain = command.replace("&#x27;", "'")
         told = subprocess.run(["sh", "-c", plain], cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert told.stdout.split()[0] == re.search(r'id="leaf-hash">([0-9a-f]+)<', response.content.decode())[1]
+        assert (
+            told.stdout.split()[0] == re.search(r'id="leaf-hash">([0-9a-f]+)<', response.content.decode())[1]
+        )
 
     def test_the_sdk_takes_the_command_on_the_page(self, cast, notary, tmp_path):
         client = builders.signed_in(cast.carol)
@@ -276,5 +279,11 @@ class TestErased:
 def run_sdk(command, folder):
     name, *arguments = shlex.split(command)
     assert name == "keystead"
-    done = subprocess.run([sys.executable, "-m", "keystead", *arguments], cwd=folder, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "keystead", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(cluster.ROOT / "sdk" / "src")},
+        capture_output=True,
+        check=False,
+    )
     return done.returncode

@@ -39,7 +39,13 @@ def cast(django_db_setup, django_db_blocker):
         made = builders.cast()
         bob, alice = made.member(made.bob), made.member(made.alice)
         record(made.acme, bob, "key.created", data={"name": "bobs-needle"}, note="for the night shift")
-        record(made.acme, alice, "key.revoked", data={"name": "alices-needle", "reason": "leaked"}, note="ticket 5512")
+        record(
+            made.acme,
+            alice,
+            "key.revoked",
+            data={"name": "alices-needle", "reason": "leaked"},
+            note="ticket 5512",
+        )
         record(made.acme, alice, "key.changed", data={"name": "common"}, times=140)
         tasks.keep_words(made.acme.id)
         record(made.acme, alice, "key.changed", data={"name": "common"}, times=8)
@@ -49,7 +55,9 @@ def cast(django_db_setup, django_db_blocker):
 @pytest.fixture(scope="module")
 def browser(cast, django_db_blocker):
     with django_db_blocker.unblock():
-        return {name: builders.signed_in(getattr(cast, name)) for name in ("alice", "bob", "carol", "mallory")}
+        return {
+            name: builders.signed_in(getattr(cast, name)) for name in ("alice", "bob", "carol", "mallory")
+        }
 
 
 class TestSearch:
@@ -73,7 +81,9 @@ class TestSearch:
     def test_words_with_other_filters(self, cast, browser):
         client = browser["carol"]
         assert acts(client.get("/log", {"q": "needle", "who": cast.bob.id})) == ["key.created"]
-        assert acts(client.get("/log", {"q": "needle", "act": "key.revoked", "last": "1h"})) == ["key.revoked"]
+        assert acts(client.get("/log", {"q": "needle", "act": "key.revoked", "last": "1h"})) == [
+            "key.revoked"
+        ]
         assert acts(client.get("/log", {"q": "needle", "act": "rotation.*"})) == []
         assert len(acts(client.get("/log", {"q": "needle", "target": KEY, "request": "req_tests"}))) == 2
 
@@ -135,7 +145,9 @@ class TestOwn:
     def test_nothing_tells_of_others(self, browser):
         def shown(text):
             body = browser["bob"].get("/log", {"q": text}).content.decode()
-            return re.sub(r'name="csrfmiddlewaretoken" value="[^"]*"|nonce="[^"]*"', "", body).replace(text, "")
+            return re.sub(r'name="csrfmiddlewaretoken" value="[^"]*"|nonce="[^"]*"', "", body).replace(
+                text, ""
+            )
 
         assert "Go on searching" not in shown("common")
         assert len(shown("common")) == len(shown("absent"))
@@ -158,7 +170,10 @@ class TestTime:
     def test_minutes_are_whole_and_in_utc(self, browser):
         client, now = browser["carol"], datetime.now(UTC)
         minutes = [(now + timedelta(minutes=shift)).strftime("%Y-%m-%dT%H:%M") for shift in (-30, -20, 0, 20)]
-        assert acts(client.get("/log", {"since": minutes[0], "q": "needle"})) == ["key.revoked", "key.created"]
+        assert acts(client.get("/log", {"since": minutes[0], "q": "needle"})) == [
+            "key.revoked",
+            "key.created",
+        ]
         assert acts(client.get("/log", {"since": minutes[0], "until": minutes[1], "q": "needle"})) == []
         assert acts(client.get("/log", {"since": minutes[3]})) == []
         shown = client.get("/log", {"since": minutes[0]}).content.decode()
@@ -190,7 +205,14 @@ class TestNoMatch:
 
 class TestCost:
     @pytest.mark.parametrize(
-        "query", [{}, {"q": "common"}, {"q": "common", "act": "key.changed"}, {"act": "key.*"}, {"who": "usr_x", "act": "key.*"}]
+        "query",
+        [
+            {},
+            {"q": "common"},
+            {"q": "common", "act": "key.changed"},
+            {"act": "key.*"},
+            {"who": "usr_x", "act": "key.*"},
+        ],
     )
     def test_as_many_queries_for_few_as_for_many(self, cast, browser, query, monkeypatch):
         counts = set()
