@@ -38,7 +38,7 @@ def page(entries: EntryQuerySet, query: Mapping[str, str], size: int, find: Call
     before, after = query.get("before", ""), query.get("after", "")
     bounds = {"after": read(after)} if after else {"before": read(before)} if before else {}
     found = find(**bounds, most=size + 1, oldest_first=bool(after))
-    shown = _read_places(entries, found.places[:size])
+    shown = entries_at(entries, found.places[:size])
     # Where this direction goes on, and whence it came; a page that shows nothing still leads back.
     last = found.places[size - 1] if len(found.places) > size else found.reached
     onward = written(last) if last else ""
@@ -59,7 +59,8 @@ def _back(bounds: Mapping[str, tuple[int, int]], found: Found, *, is_ascending: 
     return written((epoch, index)) if index >= 0 else ""
 
 
-def _read_places(entries: EntryQuerySet, places: Sequence[tuple[int, int]]) -> list[Entry]:
+def entries_at(entries: EntryQuerySet, places: Sequence[tuple[int, int]]) -> list[Entry]:
+    """Return those of the entries that stand at some places, in the order of these."""
     wanted = Q()
     for epoch in {epoch for epoch, _ in places}:
         wanted |= Q(epoch=epoch, index__in=[index for e, index in places if e == epoch])

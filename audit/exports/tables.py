@@ -8,11 +8,12 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from audit import access, tenancy
+from audit import access, paging, searching, tenancy
 from audit.errors import ExportInvalid
 from audit.exports import facts
 from audit.forms import LogFilter
-from audit.models import Entry, EntryQuerySet, Format
+from audit.models import Entry, Format
+from audit.searching import Wanted
 
 PAGE: Final = 1000
 
@@ -54,15 +55,26 @@ class Table:
         return ends[0] if ends else (0, -1)
 
     def _page(self, after: Place, end: Place) -> Sequence[access.Found]:
-        with tenancy.within(self.organization_id):
-            rows = self._narrowed().after(*after).before(end[0], end[1] + 1).oldest_first()[:PAGE]
-            return access.opened(self.organization_id, list(rows))
+        """Return the next entries, none at the end; a look that gave up before it goes on where it stopped."""
+        reached: Place | None = after
+        while reached:
+            with tenancy.within(self.organization_id):
+                found = searching.find(
+                    self._wanted(), most=PAGE, after=reached, before=(end[0], end[1] + 1), oldest_first=True
+                )
+                if found.places:
+                    rows = paging.entries_at(Entry.objects.of(self.organization_id), found.places)
+                    return access.opened(self.organization_id, rows)
+            reached = found.reached
+            if reached:
+                self.done = self._before[reached[0]] + reached[1] + 1
+        return []
 
-    def _narrowed(self) -> EntryQuerySet:
-        form = LogFilter(self.filters)
-        if not form.is_valid():
+    def _wanted(self) -> Wanted:
+        wanted = LogFilter(self.filters).wanted()
+        if wanted is None:
             raise ExportInvalid("The filters can't be understood any more.")
-        return form.narrow(Entry.objects.of(self.organization_id))
+        return wanted
 
 
 def _csv(rows: Iterable[Sequence[str]]) -> bytes:
