@@ -49,6 +49,7 @@ class Call(Generic[T_co]):
         parse: makes the result of the answer's JSON, None where there was none.
         request_id: sent as X-Request-Id, the same for every attempt.
         is_anonymous: sent without the client's own key.
+        is_text: the answer is a text, not JSON; `parse` gets it.
     """
 
     method: str
@@ -60,6 +61,7 @@ class Call(Generic[T_co]):
     idempotency_key: str = field(default="", repr=False)
     request_id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
     is_anonymous: bool = False
+    is_text: bool = False
 
     def __post_init__(self) -> None:
         if any(looks_like_secret(value) for _, value in self.parameters):
@@ -138,6 +140,8 @@ def result(call: Call[T_co], outcome: Outcome) -> T_co:
     if not 200 <= outcome.status < 300:
         raise _error(call, outcome)
     try:
+        if call.is_text:
+            return call.parse(outcome.content.decode())
         return call.parse(json.loads(outcome.content) if outcome.content else None)
     except UnreadableAnswer as error:
         why = str(error)

@@ -7,6 +7,7 @@
     executions.record · get
     break_glass.dry_run · execute
     webhooks.create · list · get · update · delete · rotate_secret · test · deliveries · resend · resend_range
+    log.entries · get · proof · checkpoint · consistency · verifier_keys · save_bundle
     usage.get · of_key
     entitlements.check_for_key
     me()
@@ -19,15 +20,17 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from keystead import breakglass, endpoints, governed, operations
+from keystead import breakglass, endpoints, governed, log, operations
 from keystead.judging import AsyncJudge, Judge
 from keystead.methods import (
     awaitable,
     awaitable_creation,
+    awaitable_download,
     awaitable_pages,
     awaitable_question,
     blocking,
     blocking_creation,
+    blocking_download,
     blocking_pages,
     blocking_question,
 )
@@ -86,6 +89,7 @@ class Keystead:
         self.executions = Executions(self._transport)
         self.break_glass = BreakGlass(self._transport)
         self.webhooks = Webhooks(self._transport)
+        self.log = Log(self._transport)
 
     me = blocking(operations.get_me)
 
@@ -196,6 +200,21 @@ class Webhooks:
     resend_range = blocking(endpoints.resend_range)
 
 
+class Log:
+    """The security log; `keystead.ledger` checks what comes from here."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    entries = blocking_pages(log.list_entries)
+    get = blocking(log.get_entry)
+    proof = blocking(log.get_proof)
+    checkpoint = blocking(log.get_checkpoint)
+    consistency = blocking(log.get_consistency)
+    verifier_keys = blocking(log.list_verifier_keys)
+    save_bundle = blocking_download(log.get_bundle)
+
+
 class Usage:
     """What was called, and how often."""
 
@@ -250,6 +269,7 @@ class AsyncKeystead:
         self.executions = AsyncExecutions(self._transport)
         self.break_glass = AsyncBreakGlass(self._transport)
         self.webhooks = AsyncWebhooks(self._transport)
+        self.log = AsyncLog(self._transport)
 
     me = awaitable(operations.get_me)
 
@@ -358,6 +378,21 @@ class AsyncWebhooks:
     deliveries = awaitable_pages(endpoints.list_deliveries)
     resend = awaitable(endpoints.resend_delivery)
     resend_range = awaitable(endpoints.resend_range)
+
+
+class AsyncLog:
+    """The security log; `keystead.ledger` checks what comes from here."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    entries = awaitable_pages(log.list_entries)
+    get = awaitable(log.get_entry)
+    proof = awaitable(log.get_proof)
+    checkpoint = awaitable(log.get_checkpoint)
+    consistency = awaitable(log.get_consistency)
+    verifier_keys = awaitable(log.list_verifier_keys)
+    save_bundle = awaitable_download(log.get_bundle)
 
 
 class AsyncUsage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
@@ -93,6 +94,30 @@ def awaitable_pages(
     return _like(operation, method)
 
 
+def blocking_download(
+    operation: Callable[P, Call[None]],
+) -> Callable[Concatenate[Any, str | os.PathLike[str], P], int]:
+    """Return a method that saves what is answered in a file, and returns the number of its bytes."""
+
+    def method(self: Any, path: str | os.PathLike[str], *args: P.args, **kwargs: P.kwargs) -> int:
+        size: int = self._transport.save(operation(*args, **kwargs), path)
+        return size
+
+    return _to_file(operation, method)
+
+
+def awaitable_download(
+    operation: Callable[P, Call[None]],
+) -> Callable[Concatenate[Any, str | os.PathLike[str], P], Coroutine[Any, Any, int]]:
+    """Return a coroutine method that saves what is answered in a file, and returns the number of its bytes."""
+
+    async def method(self: Any, path: str | os.PathLike[str], *args: P.args, **kwargs: P.kwargs) -> int:
+        size: int = await self._transport.save(operation(*args, **kwargs), path)
+        return size
+
+    return _to_file(operation, method)
+
+
 class Creation(Generic[P, R]):
     """Creates at once with arguments; without any, begins a `KeyBuilder`."""
 
@@ -135,6 +160,21 @@ def blocking_creation(operation: Callable[P, Call[T]]) -> _Creating[P, T]:
 def awaitable_creation(operation: Callable[P, Call[T]]) -> _Creating[P, Coroutine[Any, Any, T]]:
     """Return what creates with the call when awaited, at once or by a builder."""
     return _Creating(awaitable(operation))
+
+
+def _to_file(operation: Callable[..., Any], method: Callable[..., R]) -> Callable[..., R]:
+    """Give the method its operation's name and docstring, and before its parameters the file's path."""
+    parameters = inspect.signature(operation).parameters.values()
+    path = inspect.Parameter(
+        "path", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="str | os.PathLike[str]"
+    )
+    self = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    method.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [self, path, *parameters], return_annotation="int"
+    )
+    method.__name__ = operation.__name__
+    method.__doc__ = operation.__doc__
+    return method
 
 
 def _like(operation: Callable[..., Any], method: Callable[..., R], judge: Any = None) -> Callable[..., R]:

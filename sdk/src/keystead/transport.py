@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from keystead.calls import Answer, Call, Lost, Outcome, result
-from keystead.errors import Unavailable
+from keystead.errors import Unavailable, UnreadableAnswer
 from keystead.retrying import wait_before_repeating
+from keystead.saving import Part
 from keystead.settings import CONNECTIONS, KEEPALIVE_SECONDS, Settings
 
 T = TypeVar("T")
@@ -82,6 +83,32 @@ class Transport:
             time.sleep(wait)
             attempt += 1
 
+    def save(self, call: Call[None], path: str | os.PathLike[str]) -> int:
+        """Save what is answered in a file, of whatever size, and return the number of its bytes.
+
+        It is sent once, and only a whole answer gets the name. Raises as `calls.result` does, and OSError.
+        """
+        return _whole(call, self._saved(call, path))
+
+    def _saved(self, call: Call[None], path: str | os.PathLike[str]) -> Outcome | int:
+        http = self._client()
+        try:
+            response = http.send(self._attempts.request(http, call), stream=True)
+            try:
+                if not response.is_success:
+                    refusal = _Content(time.monotonic() + self._attempts.settings.timeout)
+                    for piece in response.iter_raw():
+                        refusal.add(piece)
+                    return Answer(response.status_code, response.headers, refusal.whole())
+                with Part(path) as part:
+                    for piece in response.iter_raw():
+                        part.add(piece)
+                    return part.keep()
+            finally:
+                response.close()
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, _NotReadError) as error:
+            return _lost(error)
+
     def close(self) -> None:
         """Close the connections; what is sent after raises."""
         self._is_closed = True
@@ -135,6 +162,32 @@ class AsyncTransport:
                 return result(call, outcome)
             await asyncio.sleep(wait)
             attempt += 1
+
+    async def save(self, call: Call[None], path: str | os.PathLike[str]) -> int:
+        """Save what is answered in a file, of whatever size, and return the number of its bytes.
+
+        It is sent once, and only a whole answer gets the name. Raises as `calls.result` does, and OSError.
+        """
+        return _whole(call, await self._saved(call, path))
+
+    async def _saved(self, call: Call[None], path: str | os.PathLike[str]) -> Outcome | int:
+        http = self._client()
+        try:
+            response = await http.send(self._attempts.request(http, call), stream=True)
+            try:
+                if not response.is_success:
+                    refusal = _Content(time.monotonic() + self._attempts.settings.timeout)
+                    async for piece in response.aiter_raw():
+                        refusal.add(piece)
+                    return Answer(response.status_code, response.headers, refusal.whole())
+                with Part(path) as part:
+                    async for piece in response.aiter_raw():
+                        part.add(piece)
+                    return part.keep()
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, _NotReadError) as error:
+            return _lost(error)
 
     async def close(self) -> None:
         """Close this event loop's connections; what is sent after raises."""
@@ -197,6 +250,14 @@ class _Content:
 
     def whole(self) -> bytes:
         return b"".join(self._parts)
+
+
+def _whole(call: Call[None], saved: Outcome | int) -> int:
+    """Return the size of what was saved; raise what was answered instead."""
+    if isinstance(saved, int):
+        return saved
+    result(call, saved)
+    raise UnreadableAnswer("The answer is not one of a portal.", request_id=call.request_id)
 
 
 def _lost(error: Exception) -> Lost:
