@@ -119,7 +119,7 @@ def compose(organization_id: str) -> bool:
     Where no mail is sent, its entries are passed over: whoever sets mail up later is not told of the past.
     """
     with tenancy.within(organization_id):
-        done = _locked_cursor(organization_id)
+        done = locked_cursor(organization_id)
         entries = Entry.objects.of(organization_id)
         last = entries.newest_first().values_list("epoch", "index").first()
         if last is None or last <= (done.epoch, done.index):
@@ -133,7 +133,7 @@ def compose(organization_id: str) -> bool:
     return has_more
 
 
-def _locked_cursor(organization_id: str) -> NoticeCursor:
+def locked_cursor(organization_id: str) -> NoticeCursor:
     """Return where an organization's mails stand, alone with it until the transaction ends."""
     NoticeCursor.objects.bulk_create([NoticeCursor(organization_id=organization_id)], ignore_conflicts=True)
     return NoticeCursor.objects.select_for_update().get(pk=organization_id)

@@ -35,6 +35,10 @@ class Reader(Protocol):
         """Whether at least the person's own entries are shown."""
 
     @property
+    def may_erase(self) -> bool:
+        """Whether the person may erase personal data from the log."""
+
+    @property
     def may_change_webhooks(self) -> bool:
         """Whether the person sees and changes the organization's webhooks."""
 
@@ -132,3 +136,9 @@ support: list[SupportDirectory] = []
 
 # Each says which of some ids a person may stop for good, and on which page: (the person, ids) → {id: the page's path}.
 revocable: list[Callable[[Reader, Collection[str]], Mapping[str, str]]] = []
+# One callable of the organizations' app: an account's id or e-mail address → its id and its addresses in lower case;
+# ("", ()) where there is no such account. Personal data.
+person: list[Callable[[str], tuple[str, Sequence[str]]]] = []
+# Called at the end of an erasure, in its transaction, for what else an app keeps of somebody with these addresses
+# and has no more use for. (organization's id, addresses in lower case).
+on_person_erased: list[Callable[[str, Sequence[str]], None]] = []

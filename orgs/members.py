@@ -77,6 +77,11 @@ class Member(Actor):
         return self.reads_whole_log or self.may_anywhere(Permission.LOG_VIEW_OWN)
 
     @property
+    def may_erase(self) -> bool:
+        """Whether the person erases others' data from the security log, as `audit` asks: an owner."""
+        return self.may(Permission.ORGANIZATION_OWN)
+
+    @property
     def may_change_webhooks(self) -> bool:
         """Whether the person sees and changes the organization's webhooks, as `audit` asks."""
         return self.may(Permission.ORGANIZATION_CONFIGURE)

@@ -58,6 +58,7 @@ BEGIN
     GET DIAGNOSTICS gone = ROW_COUNT;
     PERFORM set_config('keystead.erasure', '', true);
     PERFORM public.audit_exports_forget(organization);
+    PERFORM public.audit_search_forget(organization, from_epoch::smallint, indexes);
     RETURN gone;
 END $$;
 

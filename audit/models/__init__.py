@@ -2,6 +2,7 @@
 
 from audit.models.checkpoint import Checkpoint, CheckpointQuerySet
 from audit.models.entry import Entry, EntryQuerySet, Head, Sealed
+from audit.models.erasure import Erasure
 from audit.models.export import Export, ExportPart, ExportState, Format
 from audit.models.notice import Mail, NoticeCursor
 from audit.models.support import SupportEnd, SupportKind, SupportSession
@@ -17,6 +18,7 @@ __all__ = [
     "EndpointSecret",
     "Entry",
     "EntryQuerySet",
+    "Erasure",
     "Export",
     "ExportPart",
     "ExportState",

@@ -1,6 +1,7 @@
 """Every change to webhooks, exports and what support staff open: its rows and its entry in one transaction."""
 
 from audit.services.bundles import hand_out_bundle
+from audit.services.erasing import erase_person
 from audit.services.exports import ExportDraft, ExportMade, complete_export, remove_export, request_export
 from audit.services.support import (
     close_all_support,
@@ -39,6 +40,7 @@ __all__ = [
     "create_endpoint",
     "disable_endpoint",
     "enable_endpoint",
+    "erase_person",
     "hand_out_bundle",
     "open_search",
     "open_visit",

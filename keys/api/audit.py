@@ -348,6 +348,7 @@ class _KeyReader:
     reads_whole_log: bool = True
     reads_own_log: bool = True
     may_change_webhooks: bool = False
+    may_erase: bool = False
 
     @property
     def id(self) -> str:

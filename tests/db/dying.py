@@ -23,8 +23,9 @@ django.setup()
 
 from django.db import Error, connection, connections  # noqa: E402
 
-from audit import tenancy  # noqa: E402
+from audit import ledger, tenancy  # noqa: E402
 from audit.errors import LedgerUnavailable  # noqa: E402
+from audit.services import erase_person  # noqa: E402
 from keys import callers, clock, rotation, services  # noqa: E402
 from keys.listing import Filters  # noqa: E402
 from keys.models import ApiKey  # noqa: E402
@@ -33,7 +34,7 @@ from keys.services.auto_rotation import rotate_when_due  # noqa: E402
 from keys.services.recipients import newest_recipient  # noqa: E402
 from orgs.models import Organization, User  # noqa: E402
 from orgs.roles import Role  # noqa: E402
-from tests import builders, key_builders  # noqa: E402
+from tests import builders, key_builders, ledgers  # noqa: E402
 from tests import governance_builders as gov  # noqa: E402
 from tests.clocks import later  # noqa: E402
 
@@ -204,6 +205,17 @@ def execute(stage: Stage) -> Callable[[], object]:
     return partial(gov.execute, key, approval, execution=f"run-{os.getpid()}", steps=[])
 
 
+def erase(stage: Stage) -> Callable[[], object]:
+    person = f"usr_dying{os.getpid()}"
+    actor = replace(ledgers.ALICE, id=person)
+    with tenancy.within(stage.where.id), ledger.recording(stage.where.id, actor) as entry:
+        for _ in range(3):
+            entry("session.started", target=person)
+    return partial(
+        erase_person, stage.where.id, person, actor=builders.as_actor(stage.owner), with_notes=True
+    )
+
+
 ACTS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "create": create,
     "rotate": rotate,
@@ -219,6 +231,7 @@ ACTS: dict[str, Callable[[Stage], Callable[[], object]]] = {
     "grant": grant,
     "tell_of_use": tell_of_use,
     "execute": execute,
+    "erase": erase,
 }
 
 

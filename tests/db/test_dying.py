@@ -95,6 +95,17 @@ SAME = {
         "SELECT id FROM keys_execution WHERE organization_id = %s AND verdict = 'mismatch'",
         "SELECT target FROM audit_entry WHERE organization_id = %s AND act = 'execution.mismatch'",
     ),
+    "erased": (
+        "SELECT id FROM audit_erasure WHERE organization_id = %s AND finished_at IS NOT NULL AND addresses = '{}'",
+        "SELECT DISTINCT convert_from(leaf, 'UTF8')::jsonb #>> '{data,erasure}' FROM audit_entry"
+        " WHERE organization_id = %s AND act = 'ledger.erasure'",
+    ),
+    "remembered": (
+        "SELECT DISTINCT actor FROM audit_entry JOIN audit_sealed USING (organization_id, epoch, index)"
+        " WHERE organization_id = %(id)s AND starts_with(actor, 'usr_dying')",
+        "SELECT DISTINCT actor FROM audit_entry e WHERE organization_id = %(id)s AND starts_with(actor, 'usr_dying')"
+        " AND NOT EXISTS (SELECT FROM audit_erasure WHERE person_id = e.actor)",
+    ),
     "secrets": (
         "SELECT key_id || ' ' || version FROM keys_keysecret WHERE organization_id = %s",
         "SELECT id || ' 1' FROM keys_apikey WHERE organization_id = %(id)s"

@@ -444,6 +444,9 @@ AUDIT = {
         audit_services.create_endpoint, w.cast.acme.id, HOOK, ["key.*"], actor=w.actor
     ),
     "disable_endpoint": lambda w: partial(audit_services.disable_endpoint, w.endpoint, actor=w.actor),
+    "erase_person": lambda w: partial(
+        audit_services.erase_person, w.cast.acme.id, w.cast.bob.id, actor=w.actor
+    ),
     "enable_endpoint": lambda w: partial(
         audit_services.enable_endpoint, w.disabled_endpoint(), actor=w.actor
     ),

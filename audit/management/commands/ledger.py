@@ -16,6 +16,7 @@ from audit.actors import Actor
 from audit.errors import LedgerFaulty, LedgerUnavailable, NotaryRefused, ReopeningRefused
 from audit.key_files import KeyFilesError
 from audit.last_notes import LastNote
+from audit.management import erasing
 from audit.models import Checkpoint, Entry
 from audit.tree import Tree, leaf_hash
 from audit.verify import Row, Verified, verify
@@ -52,10 +53,14 @@ class Command(BaseCommand):
         )
         again.add_argument("--checkpoint", type=Path, help="a file with the last note that was signed")
         again.add_argument("--force", action="store_true", help="also where nothing is wrong with the ledger")
+        erasing.add_arguments(actions.add_parser("erase", help=erasing.HELP, description=erasing.DESCRIPTION))
 
     def handle(self, *, action: str, **options: Any) -> None:
-        acts = {"verify": self._verify_all, "reopen": self._reopen_all}
+        acts = {"verify": self._verify_all, "reopen": self._reopen_all, "erase": self._erase}
         acts[action](**options)
+
+    def _erase(self, *, organization: str, **options: Any) -> None:
+        erasing.erase(organization, options, self.stdout.write)
 
     def _verify_all(self, *, organization: str, **_options: Any) -> None:
         if "notary" not in connections.settings:

@@ -1,0 +1,210 @@
+"""Erasing a person's sealed data: the openings go, with an entry that names them; entries and roots stay.
+
+A ledger is walked through once, some thousand entries at a time, each step in a transaction of its own: the first at
+once, the rest by the worker. A step that was cut off is done again from where the one before ended.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from django.db import connection
+from django.db.models import Q
+from django.utils import timezone
+
+from audit import entry as entry_rules
+from audit import erasures, finding, ids, ledger, mailing, ports, queue, tenancy
+from audit.actors import Actor
+from audit.acts import Act
+from audit.finding import BEFORE_ALL, Found, Sought
+from audit.models import Attempt, Erasure, Mail
+from audit.models.notice import MAX_SUBJECT
+
+# A step looks at so many entries at most, in pages, and ends where it has found enough to erase.
+MOST_LOOKED_AT: Final = 20_000
+PAGE: Final = 2_000
+ENOUGH: Final = 1_000
+# What a page or a dry run counts before it says "at least".
+MOST_COUNTED: Final = 100_000
+SHORTEST: Final = 4
+
+
+def erase_person(
+    organization_id: str,
+    person_id: str,
+    *,
+    actor: Actor,
+    addresses: Collection[str] = (),
+    with_notes: bool = False,
+    note: str = "",
+) -> Erasure:
+    """Begin to erase what one organization's ledger seals of a person, and return how far it has come.
+
+    What one step can do is done at once; a job of the worker does the rest (`advance_erasure`). Mails that wait,
+    and what webhooks answered, are cleaned of the same words. Run it within the organization, or outside of any.
+
+    Args:
+        organization_id: whose ledger.
+        person_id: `usr_…`; "" for somebody who never had an account.
+        actor: an owner, or the operator's command. What they seal of themselves is not recorded where they erase
+            themselves.
+        addresses: e-mail addresses to look for, beside those of the account and those with which the person acted.
+        with_notes: erase the free text that they wrote, too (notes, reasons, descriptions). What others wrote goes
+            where it holds one of the addresses.
+        note: why, in free text, such as a ticket's number; sealed.
+
+    Writes a row, and `ledger.erasure` entries, none where nothing is found. Raises `LedgerUnavailable`.
+    """
+    with tenancy.within(organization_id), ledger.recording(organization_id, actor):
+        sought = sought_of(organization_id, person_id, addresses, with_notes=with_notes)
+        erasure = Erasure.objects.create(
+            id=ids.new("era"),
+            organization_id=organization_id,
+            person_id=person_id,
+            addresses=list(sought.addresses),
+            with_notes=with_notes,
+            asked_by=actor.id,
+            created_at=timezone.now(),
+        )
+        if _step(erasure, actor=actor, note=note):
+            queue.put(
+                "audit.erase",
+                lock=f"erase {erasure.id}",
+                arguments={"organization_id": organization_id, "erasure_id": erasure.id},
+            )
+    return erasure
+
+
+def advance_erasure(organization_id: str, erasure_id: str) -> bool:
+    """Do the next step of an erasure in a transaction of its own; return whether there is more to do.
+
+    Two at once do one after the other what is there to do, once.
+    """
+    with tenancy.within(organization_id):
+        erasure = Erasure.objects.select_for_update().filter(pk=erasure_id, finished_at__isnull=True).first()
+        if erasure is None:
+            return False
+        actor = Actor(id=erasure.asked_by)
+        with ledger.recording(organization_id, actor):
+            return _step(erasure, actor=actor, note="")
+
+
+def sought_of(
+    organization_id: str, person_id: str, addresses: Collection[str] = (), *, with_notes: bool = False
+) -> Sought:
+    """Return what to look for: the person, with every address that is known of them. Run it within the organization."""
+    known = {address.strip().lower() for address in addresses}
+    if person_id:
+        known |= set(finding.own_addresses(organization_id, person_id))
+        for person in ports.person:
+            known |= set(person(person_id)[1])
+    return Sought(person_id=person_id, addresses=sorted(known - {""}), with_notes=with_notes)
+
+
+def survey(organization_id: str, sought: Sought) -> tuple[int, int, bool]:
+    """Return how many entries and fields would go, and whether that is all: at most 100,000 entries are looked at."""
+    entries = fields = looked_at = 0
+    after = BEFORE_ALL
+    while looked_at < MOST_COUNTED:
+        found, after, count = finding.page(organization_id, sought, after, PAGE)
+        if not count:
+            return entries, fields, True
+        looked_at += count
+        fields += len(found)
+        entries += len({each.position for each in found})
+    return entries, fields, False
+
+
+def _step(erasure: Erasure, *, actor: Actor, note: str) -> bool:
+    """Erase what the next entries hold, and note how far that was; return whether there is more."""
+    organization_id = erasure.organization_id
+    sought = Sought(person_id=erasure.person_id, addresses=erasure.addresses, with_notes=erasure.with_notes)
+    # Alone with it until the end: two erasures do not name the same twice, and no mail is made of what goes here.
+    mailing.locked_cursor(organization_id)
+    found, has_more = _look(erasure, sought)
+    _clean_mails(organization_id, found)
+    if not has_more:
+        _clean_addresses(organization_id, sought.addresses)
+        erasure.addresses, erasure.finished_at = [], timezone.now()
+    erasure.entries += len({each.position for each in found})
+    erasure.fields += len(found)
+    erasure.save()
+    _record(erasure, found, actor=actor, note=note)
+    return has_more
+
+
+def _look(erasure: Erasure, sought: Sought) -> tuple[list[Found], bool]:
+    """Go on through the ledger until there is enough for one step."""
+    everything: list[Found] = []
+    looked_at = 0
+    while looked_at < MOST_LOOKED_AT and len(everything) < ENOUGH:
+        after = (erasure.epoch, erasure.index)
+        found, end, count = finding.page(erasure.organization_id, sought, after, PAGE)
+        everything += found
+        erasure.epoch, erasure.index = end
+        looked_at += count
+        if count < PAGE:
+            return everything, False
+    return everything, True
+
+
+def _record(erasure: Erasure, found: Sequence[Found], *, actor: Actor, note: str) -> None:
+    """Append the entries that name what goes; appending them deletes it."""
+    if not found:
+        return
+    # Who erases their own data leaves none behind in doing so.
+    who = Actor(id=actor.id, request_id=actor.request_id) if actor.id == erasure.person_id else actor
+    with ledger.recording(erasure.organization_id, who) as entry:
+        epoch = _epoch(erasure.organization_id)
+        for batch in erasures.batches((each.position, each.field) for each in found):
+            entry(
+                Act.LEDGER_ERASURE,
+                target=erasure.person_id or erasure.organization_id,
+                data={"erasure": erasure.id, "with_notes": erasure.with_notes, **batch.data(epoch)},
+                sealed={"note": note},
+            )
+
+
+def _epoch(organization_id: str) -> int:
+    """Return the epoch to which this transaction appends: the head stays locked, so that none begins meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT log FROM ledger_begin(%s, %s)", [organization_id, ""])
+        log: str = cursor.fetchone()[0]
+    found = entry_rules.ORIGIN.fullmatch(log)
+    return int(found["epoch"] or 1) if found else 1
+
+
+def _clean_mails(organization_id: str, found: Sequence[Found]) -> None:
+    """Take out of the mails about these entries what they sealed."""
+    said: dict[tuple[int, int], set[str]] = {}
+    for each in found:
+        said.setdefault(each.position, set()).add(each.value)
+    for epoch in {position[0] for position in said}:
+        indexes = [i for e, i in said if e == epoch]
+        for mail in Mail.objects.filter(organization_id=organization_id, epoch=epoch, index__in=indexes):
+            _clean(mail, said[mail.epoch, mail.index])
+
+
+def _clean_addresses(organization_id: str, addresses: Sequence[str]) -> None:
+    """Take the addresses out of what else quotes them, and let the other apps do so with what they keep."""
+    words = [address for address in addresses if len(address) >= SHORTEST]
+    for mail in Mail.objects.filter(_any_of(words, "text", "subject"), organization_id=organization_id):
+        _clean(mail, words)
+    for attempt in Attempt.objects.filter(_any_of(words, "text", "detail"), organization_id=organization_id):
+        attempt.text, attempt.detail = (finding.without(t, words) for t in (attempt.text, attempt.detail))
+        attempt.save(update_fields=["text", "detail"])
+    for forget in ports.on_person_erased:
+        forget(organization_id, addresses)
+
+
+def _any_of(words: Sequence[str], *columns: str) -> Q:
+    found = Q(pk__in=[])
+    for column in columns:
+        for word in words:
+            found |= Q(**{f"{column}__icontains": word})
+    return found
+
+
+def _clean(mail: Mail, values: Collection[str]) -> None:
+    mail.subject = finding.without(mail.subject, values)[:MAX_SUBJECT]
+    mail.text = finding.without(mail.text, values)
+    mail.save(update_fields=["subject", "text"])
