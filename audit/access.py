@@ -61,11 +61,14 @@ class SealedField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An entry with the values that are there of what it sealed, and of what the act that it is part of sealed."""
+    """An entry with the values that are there of what it sealed, or the act that it is part of did.
+
+    `parsed` is None where the leaf bytes are no entry any more.
+    """
 
     entry: Entry
+    parsed: ParsedEntry | None
     opened: Mapping[str, str]
-    whole: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +161,11 @@ def opened(organization_id: str, found: Sequence[Entry]) -> list[Found]:
     own = _openings(organization_id, list(parsed))
     wholes = _of_wholes(organization_id, found, parsed)
     return [
-        Found(entry=entry, opened=_values(own.get(entry.place)), whole=_values(wholes.get(entry.place)))
+        Found(
+            entry=entry,
+            parsed=parsed[entry.place],
+            opened={o.field: o.value for o in (*wholes.get(entry.place, ()), *own.get(entry.place, ()))},
+        )
         for entry in found
     ]
 
@@ -239,10 +246,6 @@ def _of_wholes(
         part: [o for o in openings.get(places.get(whole, (0, -1)), []) if o.field in OF_ACTOR]
         for part, whole in parts.items()
     }
-
-
-def _values(openings: Iterable[Opening] | None) -> dict[str, str]:
-    return {opening.field: opening.value for opening in openings or ()}
 
 
 def _erasures(

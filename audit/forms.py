@@ -167,6 +167,11 @@ class LogFilter(forms.Form):
         """The filters that are set, by parameter, as they were typed."""
         return {name: text for name in self.fields if (text := str(self.data.get(name, "")).strip())}
 
+    @property
+    def query(self) -> str:
+        """The filters that are set, as an address has them."""
+        return urlencode(self.chosen)
+
     def url(self, *without: str, **more: str) -> str:
         """Return the address of the log with these filters, but for `without` and with `more`."""
         query = {name: text for name, text in self.chosen.items() if name not in without} | more

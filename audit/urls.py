@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 
 from audit import paging
-from audit.views import checking, log, support, webhooks
+from audit.views import checking, exports, log, support, webhooks
 
 
 class PlaceConverter:
@@ -31,6 +31,10 @@ urlpatterns = [
     path("support/open/<slug:organization_id>", support.support_open, name="support_open"),
     path("log/<place:place>/proof", log.entry_proof, name="entry_proof"),
     path("log/<place:place>/leaf", log.entry_leaf, name="entry_leaf"),
+    path("log/export", exports.exports, name="exports"),
+    path("log/export/confirm", exports.export_confirm, name="export_confirm"),
+    path("log/export/<str:export_id>", exports.export_download, name="export_download"),
+    path("log/export/<str:export_id>/remove", exports.export_remove, name="export_remove"),
     path("webhooks", webhooks.webhooks, name="webhooks"),
     path("webhooks/new", webhooks.webhook_create, name="webhook_create"),
     path("webhooks/<str:endpoint_id>", webhooks.webhook, name="webhook"),

@@ -2,18 +2,15 @@
 
 import csv
 from collections.abc import Iterable, Sequence
-from typing import IO, Final
+from typing import IO
 
+from audit.exports import facts
 from keys import secret
-
-# What makes a spreadsheet read a cell as a formula; the wide forms do so in some languages (OWASP, CSV injection).
-_FORMULA: Final = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def cell(text: str) -> str:
     """Return a text as a cell: secrets hidden, and an apostrophe before what a spreadsheet would run."""
-    hidden = secret.redact(text)
-    return f"'{hidden}" if hidden.startswith(_FORMULA) else hidden
+    return facts.cell(secret.redact(text))
 
 
 def write(file: IO[str], header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:

@@ -58,5 +58,6 @@ def needed(request: HttpRequest) -> HttpResponseBase | None:
     """Return the way to the confirmation page, which leads back to this address; None where it was confirmed."""
     if has_stepped_up(request):
         return None
-    back = request.get_full_path() if request.method == "GET" else request.path
-    return see_other(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")
+    # With the query of a form's address, too: it says what the form was about.
+    back = urlencode({"next": request.get_full_path()})
+    return see_other(f"{reverse('account_reauthenticate')}?{back}")

@@ -203,6 +203,8 @@ function failed(text) {
 // A choice in a menu closes it, and the swap replaces it: the keyboard goes on at the menu's new button
 let returnTo = "";
 on("htmx:beforeRequest", (event) => {
+  // What asks by the clock waits while nobody looks, or somebody has a menu of it open
+  if (event.target.matches("[data-poll]") && (document.hidden || $("details.menu[open]", event.target))) return event.preventDefault();
   returnTo = event.target.closest("details.menu")?.querySelector("summary").id ?? event.target.id;
 });
 on("htmx:afterSettle", (event) => {

@@ -9,13 +9,13 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from audit import services as audit_services
 from audit import tenancy
-from audit.models import Delivery, Endpoint
+from audit.models import Delivery, Endpoint, Export
 from keys import callers, services
 from keys.listing import Filters
 from keys.secret import Kind
 from orgs import services as org_services
 from orgs.roles import Role
-from tests import builders, key_builders
+from tests import builders, exports, key_builders
 from tests import governance_builders as gov
 
 ROLES = ("owner", "admin", "developer", "auditor", "viewer", "stranger", "anonymous")
@@ -67,6 +67,10 @@ MATRIX = {
     "audit:support_end": ("nnnnnnl", "nnnnnnl"),
     "audit:support_leave": ("nnnnnnl", "nnnnnnl"),
     "audit:support_open": ("nnnnnnl", "nnnnnnl"),
+    "audit:exports": ("oofofol", "oofofol"),
+    "audit:export_confirm": ("oofofol", "mmmmmml"),
+    "audit:export_download": ("oofofnl", "mmmmmml"),
+    "audit:export_remove": ("mmmmmml", "oofofnl"),
     "audit:webhooks": ("oofffol", "mmmmmml"),
     "audit:webhook_create": ("oofffol", "oofffol"),
     "audit:webhook": ("oofffnl", "mmmmmml"),
@@ -198,6 +202,13 @@ def _webhook(cast: builders.Cast) -> str:
     return made.endpoint.id
 
 
+def _export(cast: builders.Cast) -> str:
+    """Make one, in place of those before."""
+    with tenancy.within(cast.acme.id):
+        Export.objects.all().delete()
+    return exports.make(exports.request(cast.acme.id)).id
+
+
 def _delivery(cast: builders.Cast) -> str:
     with tenancy.within(cast.acme.id):
         return Delivery.objects.get().id
@@ -232,6 +243,7 @@ ARGUMENTS = {
     "project_id": lambda world: builders.project(builders.root(world.cast.acme)).id,
     "environment_id": lambda world: builders.environment(world.cast.acme).id,
     "endpoint_id": lambda world: _webhook(world.cast),
+    "export_id": lambda world: _export(world.cast),
     "delivery_id": lambda world: _delivery(world.cast),
     "incident_id": lambda world: _incident(world.cast),
     "organization_id": lambda world: world.cast.acme.id,
