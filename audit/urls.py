@@ -1,7 +1,7 @@
 from django.urls import path, register_converter
 
 from audit import paging
-from audit.views import checking, exports, log, support, webhooks
+from audit.views import checking, erasing, exports, log, support, webhooks
 
 
 class PlaceConverter:
@@ -21,6 +21,8 @@ register_converter(PlaceConverter, "place")
 app_name = "audit"
 urlpatterns = [
     path("log", log.log, name="log"),
+    path("log/erase", erasing.erase, name="erase"),
+    path("log/erasures/<str:erasure_id>", erasing.erasure, name="erasure"),
     path("log/check", checking.checking, name="checking"),
     path("log/check/check_ledger.go", checking.checking_program, name="checking_program"),
     path("log/<place:place>", log.entry, name="entry"),

@@ -16,7 +16,7 @@ from audit import erasures, finding, ids, ledger, mailing, ports, queue, tenancy
 from audit.actors import Actor
 from audit.acts import Act
 from audit.finding import BEFORE_ALL, Found, Sought
-from audit.models import Attempt, Erasure, Mail
+from audit.models import Attempt, Entry, Erasure, Mail
 from audit.models.notice import MAX_SUBJECT
 
 # A step looks at so many entries at most, in pages, and ends where it has found enough to erase.
@@ -93,7 +93,8 @@ def sought_of(
 ) -> Sought:
     """Return what to look for: the person, with every address that is known of them. Run it within the organization."""
     known = {address.strip().lower() for address in addresses}
-    if person_id:
+    # Of an account that never acted here nothing is asked: an owner would learn a stranger's address by its id.
+    if person_id and Entry.objects.of(organization_id).filter(actor=person_id).exists():
         known |= set(finding.own_addresses(organization_id, person_id))
         for person in ports.person:
             known |= set(person(person_id)[1])

@@ -54,6 +54,7 @@ def entry(request: ReaderRequest, place: tuple[int, int]) -> HttpResponse:
     data = detail.parsed.data if detail.parsed else {}
     keys = [key for key in dict.fromkeys([detail.line.target, detail.line.actor]) if key]
     context = {
+        "may_erase": request.member.may_erase,
         "detail": detail,
         "line": detail.line,
         "changes": describe.changes(data),

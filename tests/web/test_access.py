@@ -59,6 +59,8 @@ MATRIX = {
     "audit:entry": ("oononol", "mmmmmml"),
     "audit:entry_proof": ("oononol", "mmmmmml"),
     "audit:entry_leaf": ("oononol", "mmmmmml"),
+    "audit:erase": ("offffol", "offffol"),
+    "audit:erasure": ("offffnl", "mmmmmml"),
     "audit:checking": ("oooonol", "mmmmmml"),
     "audit:checking_program": ("oooonol", "mmmmmml"),
     # To all but support staff (test_support_visits) they are not there.
@@ -231,6 +233,11 @@ def _incident(cast: builders.Cast) -> str:
         return services.break_glass(filters, actor=caller, reason="stolen").incident.id
 
 
+def _erasure(cast: builders.Cast) -> str:
+    alice = cast.member(cast.alice)
+    return audit_services.erase_person(cast.acme.id, "usr_nobody", actor=alice).id
+
+
 # What an address names, made afresh for each walk: some are used up by an empty form.
 ARGUMENTS = {
     "key_id": lambda world: world.key_id,
@@ -245,6 +252,7 @@ ARGUMENTS = {
     "endpoint_id": lambda world: _webhook(world.cast),
     "export_id": lambda world: _export(world.cast),
     "delivery_id": lambda world: _delivery(world.cast),
+    "erasure_id": lambda world: _erasure(world.cast),
     "incident_id": lambda world: _incident(world.cast),
     "organization_id": lambda world: world.cast.acme.id,
     "token": lambda _: "not-a-token",
