@@ -18,7 +18,7 @@ LATE_AFTER: Final = timedelta(seconds=30)
 class SealState(StrEnum):
     """How a ledger stands, the worst first: what is said is the first that is true."""
 
-    ALARM = "alarm"  # the notary found it changed, and signs it no more
+    ALARM = "alarm"  # the notary found something wrong with it
     EMPTY = "empty"  # it has no entry yet
     SEALED = "sealed"  # every entry is under a signature
     MISSING = "missing"  # no notary runs, and entries wait for it

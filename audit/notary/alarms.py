@@ -32,6 +32,7 @@ class Watch(StrEnum):
     HASHED = "hashed"
     PUBLISHED = "published"
     NOTES = "notes"
+    KEYS = "keys"
     EARLIER = "earlier"
 
 
@@ -89,10 +90,17 @@ class Alarms:
         for organization_id in over:
             self.end(watch, organization_id)
 
-    def stands_but_for(self, watch: Watch, organization_id: str) -> bool:
-        """Whether any other watch found something wrong with a ledger: then nothing more of it is signed."""
+    def stops(self, organization_id: str, epoch: int) -> bool:
+        """Whether something is wrong with a ledger that keeps more of this epoch from being signed.
+
+        What a round itself finds it obeys anyway. A fault in an earlier epoch is told and stops nothing: the newer one
+        was opened to go on without it. Nor does a key too many.
+        """
         with self._lock:
-            return any((organization_id, by) in self._found for by in Watch if by != watch)
+            found = [
+                self._found.get((organization_id, by)) for by in Watch if by not in {Watch.ROUND, Watch.KEYS}
+            ]
+        return any(alarm.epoch >= epoch for alarm, _ in filter(None, found))
 
     def published(self) -> list[dict[str, Any]]:
         """Return one alarm for each ledger, as `audit_notary.alarms` holds it: the most telling one."""

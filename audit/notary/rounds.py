@@ -17,6 +17,7 @@ import structlog
 
 from audit import entry as entry_rules
 from audit import note, stored
+from audit.acts import Act
 from audit.errors import CheckpointInvalid, EntryInvalid, Fault, NoteError
 from audit.notary import publishing, reading, state
 from audit.notary.alarms import Alarm, Alarms, Kind, Watch
@@ -126,7 +127,10 @@ class Rounds:
     def _step(self, head: Head, signed: Signed | None, now: datetime, deadline: float) -> Step | None:
         """Judge one head by what the file says. Raises `Unfit`."""
         closed = None
-        if signed is None or head.epoch != signed.epoch:
+        if signed and head.epoch < signed.epoch:
+            what = f"epoch {signed.epoch} was signed, the ledger is back in epoch {head.epoch}"
+            raise Unfit(head.epoch, head.size, Kind.ROLLED_BACK, what)
+        if signed is None or head.epoch > signed.epoch:
             _check_name(head)
             if head.size and head.epoch > 1:
                 closed = self._reopened(head, signed)
@@ -148,7 +152,7 @@ class Rounds:
 
     def _waits(self, head: Head, now: datetime) -> bool:
         earlier = self._signed_at.get(head.origin)
-        return self.alarms.stands_but_for(Watch.ROUND, head.organization_id) or (
+        return self.alarms.stops(head.organization_id, head.epoch) or (
             earlier is not None and earlier <= now < earlier + self.pause
         )
 
@@ -194,7 +198,8 @@ class Rounds:
         told = self._told(head, leaf)
         if old is None:
             return None
-        if head.epoch != old.epoch + 1 or told != note.Checkpoint(old.origin, old.point.size, old.point.root):
+        # Of the epochs in between, where there were any, nothing was ever signed.
+        if told != note.Checkpoint(old.origin, old.point.size, old.point.root):
             what = f"its first entry does not carry the last checkpoint of epoch {old.epoch}"
             raise Unfit(head.epoch, 0, Kind.REOPENED, what)
         kept = Peaks()
@@ -203,11 +208,13 @@ class Rounds:
         return state.signed(old.origin, old.point, Point(kept.size, kept.root()))
 
     def _told(self, head: Head, leaf: bytes) -> note.Checkpoint:
-        origin = entry_rules.origin(head.origin.partition("/")[0], head.organization_id, head.epoch - 1)
+        host = head.origin.partition("/")[0]
         try:
             entry = entry_rules.parse(leaf)
             carried = entry.data.get("checkpoint")
-            if entry.act == "ledger.reopened" and isinstance(carried, str):
+            if entry.act == Act.LEDGER_REOPENED and isinstance(carried, str):
+                epoch = entry_rules.epoch_of(note.text_of(carried).partition("\n")[0])
+                origin = entry_rules.origin(host, head.organization_id, min(epoch, head.epoch - 1))
                 return note.open_checkpoint(carried, origin, self.signers.trusted(origin))
         except (EntryInvalid, NoteError, CheckpointInvalid):
             pass
@@ -252,6 +259,7 @@ class Rounds:
                 self._unpublished(signed, Kind.KEY, "the ledger names no key that this notary holds", now)
             else:
                 notes.append((signed, text))
+            self._tell_of_keys(signed, self.signers.missing(signed.origin, announced[signed.origin]), now)
         nodes = [(signed, node) for signed in due for node in self._nodes.get(signed.origin, [])]
         accepted = publishing.publish(notes, nodes, now)
         for signed, _ in notes:
@@ -259,6 +267,21 @@ class Rounds:
                 what = f"another root is published for {signed.point.size} entries"
                 self._unpublished(signed, Kind.CHECKPOINT, what, now)
         return accepted
+
+    def _tell_of_keys(self, signed: Signed, missing: list[str], now: datetime) -> None:
+        """Say where a ledger announces a key that is not in the folder: it may be somebody else's."""
+        if not missing:
+            self.alarms.end(Watch.KEYS, signed.organization_id)
+            return
+        ids = ", ".join(vkey.split("+")[1] for vkey in missing)
+        alarm = Alarm(
+            organization_id=signed.organization_id,
+            epoch=signed.epoch,
+            index=None,
+            kind=Kind.KEY,
+            what=f"the ledger names a key that this notary does not hold ({ids})",
+        )
+        self.alarms.begin(Watch.KEYS, alarm, now)
 
     def _unpublished(self, signed: Signed, kind: Kind, what: str, now: datetime) -> None:
         alarm = Alarm(

@@ -35,6 +35,11 @@ class Signers:
         """Return the keys whose notes are ours: those in the folder, and those that the deployment publishes."""
         return [note.VerifierKey(origin, public) for public in self.public_keys() | set(ledger.public_keys())]
 
+    def missing(self, origin: str, announced: Sequence[str]) -> list[str]:
+        """Return which of a log's verifier keys are of no key in the folder."""
+        held = {note.VerifierKey.of(origin, key).format() for key in self.keys}
+        return [vkey for vkey in announced if vkey not in held]
+
     def sign(self, signed: Signed, announced: Sequence[str]) -> str | None:
         """Return the note of what the file says was signed, the same bytes each time.
 

@@ -74,8 +74,21 @@ class State:
         return {(log.organization_id, log.epoch): log for log in self.logs.values()}
 
     def after(self, *changed: Signed) -> "State":
-        """Return the state in which these logs stand at new places."""
+        """Return the state in which these logs stand at new places.
+
+        Raises `NotaryRefused` where one would go back, or get a second root for its size: whatever asks for that.
+        """
+        for log in changed:
+            known = self.logs.get(log.origin)
+            if known and (log.point.size < known.point.size or _contradict(log.point, known.point)):
+                raise NotaryRefused(
+                    f"{log.origin} was signed at {known.point.size} entries, and goes on from there"
+                )
         return replace(self, logs={**self.logs, **{signed.origin: signed for signed in changed}})
+
+
+def _contradict(one: Point, other: Point) -> bool:
+    return one.size == other.size and one.root != other.root
 
 
 def signed(origin: str, point: Point, kept: Point | None = None) -> Signed:

@@ -163,6 +163,12 @@ class TestAfterARestoredBackup:
                 [log_of(organization_id), organization_id],
             )
         set_back(organization_id, 3)
+        ledgers.append(organization_id, 9, first=40)
+        # Sizes that epoch 1 had before, with other roots: none of them is signed, though a newer epoch is known.
+        assert notary.round() == 0
+        assert notaries.new(notary.folder).round() == 0
+        with tenancy.within(organization_id):
+            assert not Checkpoint.objects.of(organization_id).filter(epoch=1).exists()
         assert log_of(organization_id, 3) in reopen(notary, organization=organization_id)
         assert verify(organization_id).startswith(f"{organization_id}  epoch 3  size 1 ")
         notary.round()
