@@ -25,9 +25,10 @@ PARTS = {
     "local": ("local_mode", "the SDK's local mode: kept verdicts, and how soon a revocation arrives"),
     "offline": ("offline", "a ledger of 1,000,000 entries checked offline by the SDK's command"),
     "tampering": ("tampering", "1,000 tamperings with a stored ledger, found by both verifiers"),
+    "kills": ("kills", "SIGKILL of PostgreSQL, web and notary while keys are made"),
     "soak": ("soak", "memory of a verify process over ten minutes"),
 }
-LONG = frozenset({"soak", "tampering"})
+LONG = frozenset({"kills", "soak", "tampering"})
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parts = "; ".join(f"{name}: {about}" for name, (_, about) in PARTS.items())
     parser.add_argument("parts", nargs="*", metavar="PART", type=_part, help=parts)
     parser.add_argument("--minutes", type=float, default=10, help="how long the soak takes (default 10)")
+    parser.add_argument("--kills", type=int, default=100, help="kills of each program (default 100)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each load (default 7)")
     parser.add_argument("--seconds", type=float, default=4, help="length of a round (default 4)")
     parser.add_argument("--write", action="store_true", help="keep the table in tests/bench/RESULTS.md")
@@ -70,6 +72,8 @@ def _measure(part: str, chosen: argparse.Namespace) -> Iterable[report.Row]:
     measure: Callable[..., Iterable[report.Row]] = import_module(f"tests.bench.{PARTS[part][0]}").measure
     if part in ("verify", "sizes"):
         return measure(rounds=chosen.rounds, seconds=chosen.seconds)
+    if part == "kills":
+        return measure(rounds=chosen.kills)
     return measure(minutes=chosen.minutes) if part == "soak" else measure()
 
 
