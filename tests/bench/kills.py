@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tests.e2e.serving import _free_port
 WRITERS = 4
 ON_DISK = "/var/tmp"
 BETWEEN = 5
-# How long a notary lives at most: several rounds.
+# How long a notary lives at most after its first beat: several rounds.
 LIFE_SECONDS = 4.0
 CHECKPOINTS = "SELECT size, root, note FROM audit_checkpoint WHERE organization_id = %s ORDER BY size"
 SIGNED = """
@@ -41,7 +42,6 @@ def measure(rounds: int) -> Iterator[Row]:
         with outage.cluster(folder / "cluster") as own:
             environment = outage.environment(own)
             notaries.new(folder / "notary")
-            environment["KEYSTEAD_NOTARY_FOLDER"] = str(folder / "notary")
             seed = json.loads(outage.run(environment, "-m", "tests.e2e.seed"))
             with _web(environment, folder) as (web, url):
                 writers = outage.Writers(url, seed["secret"])
@@ -49,7 +49,7 @@ def measure(rounds: int) -> Iterator[Row]:
                     writers.wait(201, BETWEEN)
                     _repeat("PostgreSQL", rounds, lambda: _kill_database(own, writers))
                     _repeat("a web process", rounds, lambda: _kill_web(web, writers))
-                    _repeat("the notary", rounds, lambda: _kill_notary(environment, folder, writers))
+                    _repeat("the notary", rounds, lambda: _kill_notary(own, environment, folder))
             with _notary(environment, folder):
                 settled = _settle(own, seed["organization"])
             yield from _judged(own, environment, writers, seed["organization"], rounds, settled=settled)
@@ -77,11 +77,19 @@ def _kill_web(web: subprocess.Popen[bytes], writers: outage.Writers) -> None:
     writers.wait(201, BETWEEN)
 
 
-def _kill_notary(environment: dict[str, str], folder: Path, writers: outage.Writers) -> None:
+def _kill_notary(own: Cluster, environment: dict[str, str], folder: Path) -> None:
+    started = _beats(own)
     with _notary(environment, folder) as notary:
-        writers.wait(201, 1)
+        while _beats(own) == started:
+            assert notary.poll() is None, (folder / "notary.log").read_text()[-4000:]
+            time.sleep(0.05)
         time.sleep(LIFE_SECONDS * random.random())
         notary.kill()
+
+
+def _beats(own: Cluster) -> object:
+    with psycopg.connect(own.url(dbname=outage.DATABASE)) as connection:
+        return connection.execute("SELECT beat_at FROM audit_notary").fetchone()
 
 
 @contextlib.contextmanager
@@ -91,13 +99,25 @@ def _web(environment: dict[str, str], folder: Path) -> Iterator[tuple[subprocess
     own = {**environment, "KEYSTEAD_BASE_URL": url}
     command = ["manage.py", "serve", "--port", str(port), "--workers", "2"]
     with _process(own, folder / "web.log", command) as web:
-        time.sleep(1)
+        while not _answers(url):
+            assert web.poll() is None, (folder / "web.log").read_text()[-4000:]
+            time.sleep(0.2)
         yield web, url
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
 def _notary(environment: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with _process(environment, folder / "notary.log", ["manage.py", "notary", "run"]) as notary:
+    with _process(
+        environment, folder / "notary.log", ["manage.py", "notary", "run", "--folder", str(folder / "notary")]
+    ) as notary:
         yield notary
 
 
