@@ -22,6 +22,7 @@ PARTS = {
     "pages": ("keys_page", "the Keys page at 100, 10,000 and 100,000 keys"),
     "ledger": ("ledger", "appends and verification of the ledger"),
     "breakglass": ("breakglass", "10,000 keys revoked in one act"),
+    "log": ("log", "the Security log's pages, filters and search at 1,000,000 entries (--entries)"),
     "local": ("local_mode", "the SDK's local mode: kept verdicts, and how soon a revocation arrives"),
     "offline": ("offline", "a ledger of 1,000,000 entries checked offline by the SDK's command"),
     "tampering": ("tampering", "1,000 tamperings with a stored ledger, found by both verifiers"),
@@ -58,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kills", type=int, default=100, help="kills of each program (default 100)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each load (default 7)")
     parser.add_argument("--seconds", type=float, default=4, help="length of a round (default 4)")
+    parser.add_argument(
+        "--entries", type=int, default=1_000_000, help="entries of the log (default 1,000,000)"
+    )
     parser.add_argument("--write", action="store_true", help="keep the table in tests/bench/RESULTS.md")
     return parser
 
@@ -74,6 +78,8 @@ def _measure(part: str, chosen: argparse.Namespace) -> Iterable[report.Row]:
         return measure(rounds=chosen.rounds, seconds=chosen.seconds)
     if part == "kills":
         return measure(rounds=chosen.kills)
+    if part == "log":
+        return measure(entries=chosen.entries)
     return measure(minutes=chosen.minutes) if part == "soak" else measure()
 
 
