@@ -397,6 +397,17 @@ _DONE_TO_KEYS: Final = {
 }
 
 
+def _support_opened(told: Told) -> Words:
+    return Words(
+        subject="Support is looking at your organization",
+        paragraphs=[
+            f"{_who(told)} of the support staff opened your organization on {day(told.at)}, to read it.",
+            "They see no secret and change nothing. Why they came, and each page that they open, stands in your"
+            " security log.",
+        ],
+    )
+
+
 def _member_removed(told: Told) -> Words:
     count = told.data["keys_count"]
     one, many = _DONE_TO_KEYS.get(str(told.data.get("keys_action")), ("was changed", "were changed"))
@@ -491,6 +502,13 @@ RULES: Final[Mapping[Act, Rule]] = {
         page="/approvals",
         roles=frozenset(),
         tells_owner=True,
+    ),
+    Act.SUPPORT_OPENED: Rule(
+        words=_support_opened,
+        many="Support opened your organization {count} times",
+        page=LOG,
+        roles=OWNERS,
+        is_told=lambda told: told.data.get("kind") != "search",
     ),
     Act.MEMBER_REMOVED: Rule(
         words=_member_removed,

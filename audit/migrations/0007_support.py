@@ -8,6 +8,8 @@ from audit.rls import protect
 
 SQL = (Path(__file__).parent / "support.sql").read_text()
 REVERSE = """
+DROP FUNCTION audit_search_everywhere(text[], boolean, text[], text[], text, text, text[], timestamptz, timestamptz,
+    timestamptz, text, integer, bigint, integer), audit_search_where(text[], boolean, text[]);
 DROP TRIGGER support_times ON audit_supportsession;
 DROP FUNCTION audit_support_times();
 """

@@ -11,9 +11,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from audit import paging, ports, redaction, services, tenancy
 from audit.errors import SupportRefused
 from audit.ports import Customer, StaffRequest
-from audit.support import access, browser
+from audit.support import access, browser, searching
 from audit.support.browser import SEARCH, VISIT, of_staff
-from audit.support.forms import ReasonForm
+from audit.support.forms import ReasonForm, SearchForm
 from audit.views.webhooks import FORM, SeeOther, confirmed
 
 PLACE: Final = {"place": "support"}
@@ -29,6 +29,11 @@ def console(request: StaffRequest) -> HttpResponse:
     context: dict[str, Any] = PLACE | {"session": session}
     if session is None:
         return render(request, "audit/support.html", context | {"reason_form": ReasonForm()})
+    form = SearchForm(request.GET)
+    context["form"] = form
+    if form.is_valid() and form.asked:
+        found = searching.search(session, form.asked, request.GET.get("before", ""), actor=request.actor)
+        context |= {"found": found, "older": found.older and form.url(before=found.older)}
     return render(request, "audit/support.html", context)
 
 

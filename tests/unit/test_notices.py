@@ -60,8 +60,12 @@ class TestTheTable:
             "approval.requested": above,
             "approval.granted": ["usr_bob"],
             "approval.denied": ["usr_bob"],
+            "support.opened": ["usr_owner"],
             "member.removed": above,
         }
+
+    def test_searches_of_support_tell_nobody(self):
+        assert letters(told(Act.SUPPORT_OPENED, data={"kind": "search"})) == []
 
     def test_nothing_else_is_mailed(self):
         assert not notices.is_mailed("key.created")
