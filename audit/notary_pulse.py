@@ -34,9 +34,9 @@ class Alarm:
     since: datetime | None
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Where it is: (epoch, index)."""
-        return self.epoch, self.index
+    def place(self) -> tuple[int, int] | None:
+        """Where it is: (epoch, index); None where no entry can be named."""
+        return None if self.index is None else (self.epoch, self.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

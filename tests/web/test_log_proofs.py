@@ -102,7 +102,7 @@ class TestSeal:
             superuser.execute(
                 "INSERT INTO audit_notary (instance, started_at, beat_at, alarms) VALUES ('x', now(), now(), %s)"
                 " ON CONFLICT (id) DO UPDATE SET alarms = excluded.alarms",
-                [Jsonb([alarm])],
+                [Jsonb([alarm, alarm | {"index": None, "what": "it is shorter than what was signed"}])],
             )
             try:
                 response = client.get("/log")
@@ -113,6 +113,7 @@ class TestSeal:
         assert "This ledger was changed" in words(response)
         assert 'href="/log/2"' in response.content.decode()
         assert "its hash does not fit &lt;b&gt;" in response.content.decode()
+        assert "The whole ledger: it is shorter than what was signed" in words(response)
         for other in (elsewhere, own):
             assert "This ledger was changed" not in words(other)
 
