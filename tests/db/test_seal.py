@@ -130,6 +130,11 @@ class TestSeal:
 
 
 class TestPulse:
+    def test_an_alarm_about_a_whole_ledger(self, superuser, organization_id):
+        beat(superuser, alarms=[alarm(organization_id) | {"index": None}])
+        [only] = seal(organization_id).alarms
+        assert (only.index, only.place) == (None, None)
+
     def test_none_ever(self, superuser):
         found = notary_pulse.read()
         assert (found.status, found.beat_seconds, found.swept_seconds) == ("missing", None, None)
