@@ -104,6 +104,7 @@ class Reader:
     organization_id: str
     reads_whole_log: bool = True
     reads_own_log: bool = True
+    may_erase: bool = False
     may_change_webhooks: bool = False
 
     @property
