@@ -5,7 +5,7 @@ leaves beside them. None of it is authority: each proof is verified against a no
 does not fit is never handed out. All of it runs in a transaction that sees the organization (`tenancy.within`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,9 +33,11 @@ LEAVES: Final = """
     SELECT index, sha256('\\x00'::bytea || leaf) FROM audit_entry
     WHERE organization_id = %s AND epoch = %s AND index >= %s AND index < %s ORDER BY index
 """
+# One look-up for each: OFFSET 0 keeps the planner from reading all nodes of the log instead.
 NODES: Final = """
-    SELECT level, index, hash FROM audit_node
-    WHERE organization_id = %s AND epoch = %s AND (level, index) IN (SELECT * FROM unnest(%s::smallint[], %s::bigint[]))
+    SELECT a.level, a.index, n.hash FROM unnest(%s::smallint[], %s::bigint[]) a (level, index)
+    CROSS JOIN LATERAL (SELECT hash FROM audit_node
+        WHERE organization_id = %s AND epoch = %s AND level = a.level AND index = a.index OFFSET 0) n
 """
 BLOCKS: Final = """
     SELECT index, hash FROM audit_node
@@ -146,7 +148,7 @@ class _Stored:
         if not asked:
             return {}
         levels, indexes = zip(*asked, strict=True)
-        rows = self._query(NODES, list(levels), list(indexes))
+        rows = self._query(NODES, [list(levels), list(indexes), *self._log])
         found = {(level, index): bytes(hash_) for level, index, hash_ in rows}
         return found | {each: self._recomputed(*each) for each in asked if each not in found}
 
@@ -164,7 +166,7 @@ class _Stored:
     def _recomputed(self, level: int, index: int) -> bytes:
         """Return a node that is not stored, from the stored nodes of 256 leaves and the leaves where there are none."""
         first, count = index << (level - LEVEL), 1 << (level - LEVEL)
-        rows = self._query(BLOCKS, LEVEL, first, first + count)
+        rows = self._query(BLOCKS, [*self._log, LEVEL, first, first + count])
         stored = {number: bytes(hash_) for number, hash_ in rows}
         nodes = [stored.get(number) for number in range(first, first + count)]
         for begin, end in _gaps(nodes):
@@ -182,14 +184,19 @@ class _Stored:
         return found
 
     def _leaf_hashes(self, first: int, end: int) -> list[tuple[int, bytes]]:
-        found = [(index, bytes(hash_)) for index, hash_ in self._query(LEAVES, first, end)]
+        found = [(index, bytes(hash_)) for index, hash_ in self._query(LEAVES, [*self._log, first, end])]
         if [index for index, _ in found] != list(range(first, end)):
             raise LedgerUnproven("Entries below what the notary signed are missing.")
         return found
 
-    def _query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    @property
+    def _log(self) -> tuple[str, int]:
+        return self.organization_id, self.epoch
+
+    @staticmethod
+    def _query(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
-            cursor.execute(sql, [self.organization_id, self.epoch, *parameters])
+            cursor.execute(sql, parameters)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import pytest
 
-from audit import note, proof, tenancy, tree
+from audit import note, proof, reopening, tenancy, tree
 from audit.models import Entry
 from keys.api import streaming
 from tests import builders, bundles, ledgers, nodes
@@ -43,6 +43,18 @@ def api(reader):
 def signed(cast):
     """The newest checkpoint's note, as published."""
     return bundles.sign(cast.acme.id)
+
+
+@pytest.fixture(scope="module")
+def twice(django_db_setup, django_db_blocker):
+    """A program, and the notes of an organization's two logs."""
+    with django_db_blocker.unblock():
+        cast = builders.cast()
+        api = calls.program(cast.acme, cast.alice, ["audit:read"])
+        older = bundles.sign(cast.acme.id)
+        reopening.reopen_ledger(cast.acme.id, older, actor=builders.OPERATOR, reason="a drill")
+        ledgers.append(cast.acme.id, 3)
+        return api, older, bundles.sign(cast.acme.id, epoch=2)
 
 
 def found(answer):
@@ -274,6 +286,48 @@ class TestKeys:
 
     def test_of_an_epoch_that_there_is_not(self, api):
         is_problem(api.get("/audit/keys?epoch=2"), 404, "not_found")
+
+
+class TestEpochs:
+    """After a reopening there are two logs, each with its own name, proofs and bundle."""
+
+    def test_the_newest_unless_told(self, twice):
+        api, older, newer = twice
+        assert api.get("/audit/checkpoint").content.decode() == newer
+        assert api.get("/audit/checkpoint?epoch=1").content.decode() == older
+        assert found(api.get("/audit/entries/0"))["act"] == "ledger.reopened"
+        assert found(api.get("/audit/entries/0?epoch=1"))["act"] == "ledger.opened"
+
+    def test_each_proves_its_own(self, twice):
+        api, *notes = twice
+        for epoch, signed in enumerate(notes, start=1):
+            keys = [
+                note.VerifierKey.parse(line)
+                for line in api.get(f"/audit/keys?epoch={epoch}").content.decode().splitlines()
+            ]
+            entry = found(api.get(f"/audit/entries/2?epoch={epoch}"))
+            text = api.get(f"/audit/entries/2/proof?epoch={epoch}").content.decode()
+            assert proof.read(text).note == signed
+            checkpoint = proof.open_proof(text, entry["leaf"].encode(), entry["log"], keys)
+            read = bundles.read(api.get(f"/audit/bundle?epoch={epoch}"))
+            assert read.size == checkpoint.size
+
+    def test_one_list_of_both(self, twice):
+        api, *_ = twice
+        places, cursor = [], ""
+        while cursor is not None:
+            page = found(api.get(f"/audit/entries?limit=2{cursor and f'&cursor={cursor}'}"))
+            places += [(each["epoch"], each["index"]) for each in page["data"]]
+            cursor = page["next_cursor"]
+        assert places == sorted(set(places), reverse=True)
+        assert {(2, 0), (1, 0)} <= set(places)
+
+    def test_consistency_is_of_one_log(self, twice):
+        api, _, newer = twice
+        size = int(newer.split("\n")[1])
+        is_problem(api.get(f"/audit/consistency?from=1&to={size}&epoch=1"), 409, "not_signed")
+        same = found(api.get(f"/audit/consistency?from={size}&to={size}"))
+        assert (same["epoch"], same["hashes"]) == (2, [])
 
 
 class TestBundle:
