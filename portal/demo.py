@@ -35,6 +35,7 @@ ENCRYPTION_FILE = "encryption-keys"
 SIGN_INS_FILE = "demo.json"
 # The public half; the private one beside it is for the notary alone.
 LEDGER_KEY = "notary/public.pem"
+SIGNING_KEY = "notary/private.pem"
 RECEIVER_FOLDER = "receiver"
 RECEIVER_OFFSET = 443
 MAX_PORT = 65535
@@ -221,16 +222,25 @@ class Demo:
 
     def serve(self) -> NoReturn:
         """Serve until a signal comes. Raises `DemoError` where the server ends by itself."""
-        say("starting the portal and its worker")
+        say("starting the portal, its worker and its notary")
         server = ("manage.py", "serve", f"--host={HOST}", f"--port={self.port}", "--workers=1")
         worker = self.process("manage.py", "worker", output=subprocess.DEVNULL)
-        with worker, self.process(*server) as process:
+        with worker, self.notary(), self.process(*server) as process:
             self.await_health(process)
             print(welcome(self.url, read_sign_ins(self.home / SIGN_INS_FILE)), flush=True)  # noqa: T201
             self.serving = True
             with self.traffic():
                 code = process.wait()
             raise DemoError(f"the portal ended by itself (exit code {code}); see above.")
+
+    @contextlib.contextmanager
+    def notary(self) -> Iterator[None]:
+        """Run the notary meanwhile, where the signing key is ours; elsewhere somebody else runs it."""
+        if not (self.is_embedded and (self.home / SIGNING_KEY).exists()):
+            yield
+            return
+        with self.process("manage.py", "notary", "run", output=subprocess.DEVNULL):
+            yield
 
     @contextlib.contextmanager
     def traffic(self) -> Iterator[None]:
