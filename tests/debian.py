@@ -9,7 +9,12 @@ import sys
 from pathlib import Path
 
 # By program, the packages that it needs to be of use.
-PACKAGES = {"nginx": "nginx", "wrk": "wrk", "go": "golang-go golang-golang-x-mod-dev"}
+PACKAGES = {
+    "nginx": "nginx",
+    "wrk": "wrk",
+    "go": "golang-go golang-golang-x-mod-dev",
+    "strace": "strace",
+}
 # What of those packages is no program.
 LIBRARIES = {"go": Path("/usr/share/gocode/src/golang.org/x/mod/sumdb")}
 # Where Debian keeps servers, which an ordinary person's PATH leaves out.

@@ -16,7 +16,7 @@ from tests import browser, cluster, debian
 ROOT = Path(__file__).resolve().parent.parent
 BROWSER_TESTS = "tests/e2e"
 # What else tests start for themselves.
-PROGRAMS = ("nginx", "go")
+PROGRAMS = ("nginx", "go", "strace")
 MOST_WORKERS = 4
 
 

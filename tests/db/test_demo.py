@@ -1,6 +1,7 @@
 """`./dev demo`, run for real in a folder of its own, up to the signal that stops it."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -8,13 +9,20 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from portal import demo
+from portal import demo, dsn
 from portal.embedded import Cluster
 from tests.cluster import FOREIGN, ROOT
+
+UNSIGNED = """
+    SELECT count(*) FROM audit_head h WHERE NOT EXISTS (
+        SELECT FROM audit_checkpoint c WHERE c.organization_id = h.organization_id AND c.size > 0)
+"""
 
 
 @pytest.fixture
@@ -122,6 +130,7 @@ def check_traffic(shown):
 
 
 def test_it_serves_until_it_is_stopped_and_serves_again(home, port):
+    signed = []
     for is_first in (True, False):
         with running(home, f"--port={port}", *(() if is_first else ("--traffic",))) as process:
             shown = "".join(read_until(process, "Ctrl-C stops it."))
@@ -130,6 +139,7 @@ def test_it_serves_until_it_is_stopped_and_serves_again(home, port):
                 assert row["email"] in shown
                 assert row["password"] in shown
             assert demo.is_healthy(port)
+            signed.append(await_signed(home))
             if is_first:
                 check_traffic(drive(home, port, {**os.environ}))
             else:
@@ -141,6 +151,19 @@ def test_it_serves_until_it_is_stopped_and_serves_again(home, port):
         assert is_first or ", 0 calls failed\n" in output
         assert not demo.is_healthy(port)
         assert not Cluster(home / "postgresql").is_running()
+    # The second notary went on where the first had ended.
+    assert signed[0].keys() <= signed[1].keys()
+
+
+def await_signed(home):
+    """Wait until the notary has signed every ledger of the demo; return what its file holds of each log."""
+    with psycopg.connect(dsn.replaced(demo.read_env(home / "env")["DATABASE_NOTARY_URL"])) as connection:
+        deadline = time.monotonic() + 30
+        while connection.execute(UNSIGNED).fetchone() != (0,):
+            assert time.monotonic() < deadline
+            connection.rollback()
+            time.sleep(0.2)
+    return json.loads((home / "notary" / "state.json").read_text())["logs"]
 
 
 def test_only_the_owner_reads_what_it_wrote(home, port):
