@@ -45,12 +45,18 @@ class Notary:
             if rounds:
                 self._work(rounds)
 
-    def run_rounds(self, number: int) -> None:
-        """Work for so many rounds, without pauses and sweeps, for tests. Raises what `run` does and `DatabaseError`."""
+    def run_rounds(self, number: int, *, watched: bool = False) -> None:
+        """Work for so many rounds, without pauses, for tests; `watched`: each after one of both sweeps.
+
+        Raises what `run` does and `DatabaseError`.
+        """
         with state.locked(self.folder):
             rounds = self._begin()
+            watching = Watching(rounds, self.alarms) if watched else None
             for _ in range(number):
-                self._round(rounds, None)
+                if watching:
+                    watching.once()
+                self._round(rounds, watching)
 
     def _begin(self) -> Rounds:
         keys = starting.signers(self.folder)

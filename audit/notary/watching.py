@@ -45,6 +45,12 @@ class Watching:
         for thread in self._threads:
             thread.start()
 
+    def once(self) -> None:
+        """Sweep in both ways, here and now. Raises `DatabaseError`."""
+        for sweep in (self._hash, self._verify):
+            sweep()
+            self._looked(sweep)
+
     def stop(self) -> None:
         """Let both end; one that hangs in PostgreSQL is left behind and ends with the process."""
         self._stopping.set()

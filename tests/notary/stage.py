@@ -18,7 +18,7 @@ from django.db import connections
 
 from audit import entry as entry_rules
 from audit import note
-from audit.notary import state
+from audit.notary import starting, state
 from audit.notary.running import Notary
 from orgs import ids
 from portal import dsn
@@ -133,17 +133,47 @@ class Stage:
         own = {"DJANGO_SETTINGS_MODULE": "portal.settings", "KEYSTEAD_LOG_LEVEL": level}
         return {**os.environ, **self.environment, **own}
 
-    def run_here(self, rounds: int) -> None:
+    def run_here(self, rounds: int, *, take_over: bool = False, watched: bool = False) -> None:
         """Run a notary from its start for so many rounds in this process, which is quicker."""
+        with self.in_this_process():
+            Notary(self.folder, take_over=take_over).run_rounds(rounds, watched=watched)
+
+    def adopt_here(self) -> None:
+        """Adopt what is published, in this process."""
+        with self.in_this_process():
+            starting.adopt(self.folder, starting.signers(self.folder))
+
+    @contextlib.contextmanager
+    def in_this_process(self) -> Iterator[None]:
+        """Let the notary's login of this process work in our database."""
         notary = connections["notary"]
         notary.close()
         earlier = notary.settings_dict["NAME"]
         notary.settings_dict["NAME"] = self.name
         try:
-            Notary(self.folder).run_rounds(rounds)
+            yield
         finally:
             notary.close()
             notary.settings_dict["NAME"] = earlier
+
+    def kept(self, organization_id: str) -> dict[str, list[tuple[Any, ...]]]:
+        """Return a ledger's rows, for `put_back`."""
+        tables = ("audit_head", "audit_entry", "audit_sealed")
+        return {
+            table: self.rows(f"SELECT * FROM {table} WHERE organization_id = %s", organization_id)
+            for table in tables
+        }
+
+    def put_back(self, kept: dict[str, list[tuple[Any, ...]]]) -> None:
+        """Let a ledger hold the rows that `kept` returned, as a standby that caught up."""
+        with self.without_triggers() as superuser:
+            for table in reversed(kept):
+                sql = f"DELETE FROM {table} WHERE organization_id = %s"
+                superuser.execute(sql.encode(), [kept["audit_head"][0][0]])
+            for table, rows in kept.items():
+                for row in rows:
+                    places = ", ".join(["%s"] * len(row))
+                    superuser.execute(f"INSERT INTO {table} VALUES ({places})".encode(), row)
 
     def run(
         self, *arguments: str, wrapped: Sequence[str] = (), before: Callable[[], None] | None = None
