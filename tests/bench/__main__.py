@@ -24,6 +24,7 @@ PARTS = {
     "breakglass": ("breakglass", "10,000 keys revoked in one act"),
     "log": ("log", "the Security log's pages, filters and search at 1,000,000 entries (--entries)"),
     "local": ("local_mode", "the SDK's local mode: kept verdicts, and how soon a revocation arrives"),
+    "export": ("export", "1,000,000 entries exported as a bundle, CSV and JSON lines"),
     "offline": ("offline", "a ledger of 1,000,000 entries checked offline by the SDK's command"),
     "tampering": ("tampering", "1,000 tamperings with a stored ledger, found by both verifiers"),
     "kills": ("kills", "SIGKILL of PostgreSQL, web and notary while keys are made"),
