@@ -93,7 +93,8 @@ def _told(rows: Iterable[report.Row]) -> list[report.Row]:
 
 
 def _set_up() -> None:
-    """Start the durable cluster and Django on it."""
+    """Start the durable cluster and Django on it, the SDK beside."""
+    sys.path.insert(0, str(cluster.ROOT / "sdk" / "src"))
     cluster.lay_out(durable=True)
     cluster.ensure()
     import django

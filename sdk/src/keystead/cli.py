@@ -14,7 +14,7 @@ exit codes:
   6  rotate --write-env, agent: the secret in the file was replaced by one that nobody here knows; a person must help
   7  rotate --write-env, agent: half done and safe, or another is at it; the next run goes on
 scan: 0 nothing found, 1 found, 2 something could not be read.
-ledger verify, ledger proof: 0 good, 1 tampered, 2 malformed, 3 no trusted signature, 4 not a continuation.
+ledger: 0 good, 1 tampered, 2 malformed, 3 no trusted signature, 4 not a continuation, 5 the portal did not help.
 """
 
 from __future__ import annotations

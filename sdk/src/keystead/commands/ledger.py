@@ -10,24 +10,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from keystead.errors import ConfigurationError
+from keystead.commands.own import own_client
+from keystead.errors import ApiError, ConfigurationError, Unavailable
 from keystead.ledger.entry import MAX_LEAF_BYTES
 from keystead.ledger.errors import LedgerError, LedgerTampered, NoteUntrusted
+from keystead.ledger.keeping import Folder, Kept
 from keystead.ledger.note import Checkpoint
 from keystead.ledger.proof import MAX_PROOF_BYTES, Proof, verify_proof
 from keystead.ledger.verifying import Verified, verify_bundle
 from keystead.tables import plain
 
 GOOD: Final = 0
+UNREACHABLE: Final = 5
 _MAX_NOTE: Final = 65_536
 _PROGRESS: Final = 50_000
 _CODES: Final = """\
-exit codes of verify and proof:
+exit codes:
   0  good
   1  tampered: which entry, and how
   2  malformed: no bundle, note, proof or key; or the extra keystead[crypto] is missing
   3  no signature of a trusted key
   4  not a continuation of an older checkpoint
+  5  fetch: the portal is out of reach, or refused
 """
 
 
@@ -38,6 +42,7 @@ def add_ledger(command: argparse.ArgumentParser) -> None:
     acts = command.add_subparsers(required=True, metavar="ACT", parser_class=type(command))
     _add_verify(_act(acts, "verify", verify))
     _add_proof(_act(acts, "proof", proof))
+    _add_fetch(_act(acts, "fetch", fetch))
 
 
 def ledger(options: argparse.Namespace) -> int:
@@ -84,6 +89,37 @@ def proof(options: argparse.Namespace) -> int:
     return GOOD
 
 
+def fetch(options: argparse.Namespace) -> int:
+    """Fetch the newest checkpoint, prove that it continues the ones fetched before, and keep it beside them."""
+    folder = Folder(options.keep)
+    try:
+        kept, size = _fetch(folder, options)
+    except (ApiError, Unavailable) as error:
+        sys.stderr.write(f"keystead: {plain(str(error))}\n")
+        return UNREACHABLE
+    if options.json:
+        before = {"before": kept.before.size if kept.before else None, "pinned": kept.is_pinned}
+        _print({"result": "good", **_of_checkpoint(kept.checkpoint), **before, "bundle_bytes": size})
+        return GOOD
+    sys.stdout.write("\n".join(_lines_of_kept(kept)) + "\n")
+    if size is None:
+        return GOOD
+    older = folder.notes(kept.checkpoint.epoch)
+    vkeys = map(str, folder.keys())
+    found = verify_bundle(options.bundle, vkeys=vkeys, older=older, progress=_progress())
+    sys.stdout.write("\n".join(_lines(found)) + "\n")
+    return GOOD
+
+
+def _fetch(folder: Folder, options: argparse.Namespace) -> tuple[Kept, int | None]:
+    """Return what the checkpoint has come to, and the bytes of the bundle where one was asked for."""
+    with own_client(options) as client:
+        log = client.log
+        note, announced = log.checkpoint(), log.verifier_keys()
+        kept = folder.keep(note.encode(), announced, log.consistency, vkeys=options.vkey)
+        return kept, log.save_bundle(options.bundle) if options.bundle else None
+
+
 def _act(acts: Any, name: str, run: Callable[..., int]) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = acts.add_parser(
         name,
@@ -120,6 +156,19 @@ def _add_proof(command: argparse.ArgumentParser) -> None:
         help="the entry's bytes; - for the standard input",
     )
     _add_vkey(command, "")
+
+
+def _add_fetch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--keep", type=Path, required=True, metavar="FOLDER", help="where the checkpoints are kept"
+    )
+    command.add_argument(
+        "--bundle", type=Path, metavar="FILE", help="save the whole ledger too, and check it"
+    )
+    _add_vkey(command, "those kept from before unless given, and the portal's the first time")
+    for name, said in (("--url", "the portal's address"), ("--key-file", "where your own key is")):
+        kind = Path if name == "--key-file" else str
+        command.add_argument(name, type=kind, default=argparse.SUPPRESS, help=said)
 
 
 def _add_vkey(command: argparse.ArgumentParser, otherwise: str) -> None:
@@ -171,6 +220,22 @@ def _lines(found: Verified) -> list[str]:
         )
     lines += [f"continues the checkpoint of {old.size} entries" for old in found.older]
     lines.append(f"sealed values: {found.opened} are what was sealed, {found.erased} were erased")
+    return lines
+
+
+def _lines_of_kept(kept: Kept) -> list[str]:
+    checkpoint = kept.checkpoint
+    lines = [
+        f"{checkpoint.organization_id}  epoch {checkpoint.epoch}  size {checkpoint.size}  "
+        f"root {_base64(checkpoint.root)}",
+        _signed(checkpoint),
+    ]
+    if not kept.is_pinned:
+        lines.append(
+            "trusted from now on, because the portal says so: compare the key with the one you were given"
+        )
+    if kept.before is not None:
+        lines.append(f"continues the checkpoint of {kept.before.size} entries")
     return lines
 
 

@@ -73,3 +73,39 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
             root = node_hash(root, sibling)
         place, last = place >> 1, last >> 1
     return root if last == 0 else None
+
+
+def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]) -> bool:
+    """Tell whether a proof shows that the log of `new` leaves begins with that of `old` (RFC 9162 §2.1.4.2).
+
+    Args:
+        old: a size, at least 1.
+        new: a size, at least `old`.
+        old_root: over the first.
+        new_root: over the second.
+        path: the proof; nothing where the sizes are the same.
+    """
+    if any(len(each) != HASH_BYTES for each in path):
+        return False
+    if old == new:
+        return not path and old_root == new_root
+    # Where the old tree is perfect its root is not sent.
+    hashes = [old_root, *path] if old & (old - 1) == 0 else list(path)
+    if not hashes or not 0 < old < new:
+        return False
+    place, last = old - 1, new - 1
+    while place & 1:
+        place, last = place >> 1, last >> 1
+    first, *others = hashes
+    found_old = found_new = first
+    for each in others:
+        if last == 0:
+            return False
+        if place & 1 or place == last:
+            found_old, found_new = node_hash(each, found_old), node_hash(each, found_new)
+            while not place & 1 and place:
+                place, last = place >> 1, last >> 1
+        else:
+            found_new = node_hash(found_new, each)
+        place, last = place >> 1, last >> 1
+    return (found_old, found_new, last) == (old_root, new_root, 0)
