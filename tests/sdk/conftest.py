@@ -1,7 +1,11 @@
 """The real portal on a port of its own, and clients of it."""
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from keystead import AsyncKeystead, Keystead
@@ -12,6 +16,8 @@ from tests.api import calls
 from tests.e2e.serving import Server, serve
 from tests.sdk.faulty import FaultyPortal
 
+SOURCES = Path(__file__).resolve().parents[2] / "sdk" / "src"
+SECONDS = 60
 KEY = "ks_sv_live_" + "K" * 49
 
 
@@ -59,3 +65,32 @@ def presented(cast: builders.Cast) -> Created:
 def faulty() -> Iterator[FaultyPortal]:
     with FaultyPortal() as running:
         yield running
+
+
+@pytest.fixture
+def run(portal: Portal) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command `keystead` with the portal's address and a key in its environment."""
+
+    def run(*arguments: str, given: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(SOURCES),
+            "KEYSTEAD_URL": portal.url,
+            "KEYSTEAD_KEY": portal.key,
+            **changes,
+        }
+        command = [sys.executable, "-m", "keystead", *arguments]
+        done = subprocess.run(
+            command,
+            input=given,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert portal.key not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run

@@ -1,46 +1,10 @@
 """The command `keystead`, run as a process."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
 
 from tests import builders
 from tests.sdk.faulty import Planned
 from tests.sdk.test_faults import KEY_DOCUMENT, RAW, unreachable
-
-SOURCES = Path(__file__).resolve().parents[2] / "sdk" / "src"
-SECONDS = 60
-
-
-@pytest.fixture
-def run(portal):
-    def run(*arguments, given="", **changes):
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(SOURCES),
-            "KEYSTEAD_URL": portal.url,
-            "KEYSTEAD_KEY": portal.key,
-            **changes,
-        }
-        command = [sys.executable, "-m", "keystead", *arguments]
-        done = subprocess.run(
-            command,
-            input=given,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert portal.key not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    return run
 
 
 def draft(name):

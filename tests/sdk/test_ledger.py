@@ -24,7 +24,7 @@ from keystead.ledger.tree import Tree, leaf_hash
 from audit import note
 from tests import offline
 from tests.offline import Log, lines
-from tests.sdk.test_cli import SOURCES
+from tests.sdk.conftest import SOURCES
 from tests.vectors import load
 
 KNOWN = load("ledger")

@@ -93,31 +93,35 @@ def fetch(options: argparse.Namespace) -> int:
     """Fetch the newest checkpoint, prove that it continues the ones fetched before, and keep it beside them."""
     folder = Folder(options.keep)
     try:
-        kept, size = _fetch(folder, options)
+        kept = _fetch(folder, options)
     except (ApiError, Unavailable) as error:
         sys.stderr.write(f"keystead: {plain(str(error))}\n")
         return UNREACHABLE
+    found = _fetched_bundle(folder, kept, options) if options.bundle else None
     if options.json:
-        before = {"before": kept.before.size if kept.before else None, "pinned": kept.is_pinned}
-        _print({"result": "good", **_of_checkpoint(kept.checkpoint), **before, "bundle_bytes": size})
-        return GOOD
-    sys.stdout.write("\n".join(_lines_of_kept(kept)) + "\n")
-    if size is None:
-        return GOOD
-    older = folder.notes(kept.checkpoint.epoch)
-    vkeys = map(str, folder.keys())
-    found = verify_bundle(options.bundle, vkeys=vkeys, older=older, progress=_progress())
-    sys.stdout.write("\n".join(_lines(found)) + "\n")
+        continued = {"before": kept.before.size if kept.before else None, "pinned": kept.is_pinned}
+        checked = {"bundle": _of_bundle(found)} if found else {}
+        _print({"result": "good", **_of_checkpoint(kept.checkpoint), **continued, **checked})
+    else:
+        sys.stdout.write("\n".join([*_lines_of_kept(kept), *(_lines(found) if found else ())]) + "\n")
     return GOOD
 
 
-def _fetch(folder: Folder, options: argparse.Namespace) -> tuple[Kept, int | None]:
-    """Return what the checkpoint has come to, and the bytes of the bundle where one was asked for."""
+def _fetched_bundle(folder: Folder, kept: Kept, options: argparse.Namespace) -> Verified:
+    older = folder.notes(kept.checkpoint.epoch)
+    vkeys = map(str, folder.keys())
+    return verify_bundle(options.bundle, vkeys=vkeys, older=older, progress=_progress())
+
+
+def _fetch(folder: Folder, options: argparse.Namespace) -> Kept:
+    """Return what the newest checkpoint has come to, and save the bundle where one was asked for."""
     with own_client(options) as client:
         log = client.log
         note, announced = log.checkpoint(), log.verifier_keys()
         kept = folder.keep(note.encode(), announced, log.consistency, vkeys=options.vkey)
-        return kept, log.save_bundle(options.bundle) if options.bundle else None
+        if options.bundle:
+            log.save_bundle(options.bundle)
+        return kept
 
 
 def _act(acts: Any, name: str, run: Callable[..., int]) -> argparse.ArgumentParser:
