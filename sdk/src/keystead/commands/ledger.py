@@ -205,7 +205,8 @@ def _progress() -> Callable[[int], None]:
         nonlocal told
         if count - told >= _PROGRESS and sys.stderr.isatty():
             told = count
-            sys.stderr.write(f"\r{count:,} entries …")
+            # What comes next is written over it.
+            sys.stderr.write(f"{count:,} entries …\r")
             sys.stderr.flush()
 
     return tell
