@@ -60,6 +60,8 @@ READABLE: Final[Mapping[str, str]] = {
     "keys:plan": "plan and limits",
     "audit:log": "security log",
     "audit:entry": "entry of the security log",
+    "audit:entry_proof": "proof of an entry",
+    "audit:entry_leaf": "bytes of an entry",
     "audit:checking": "how to check the ledger",
     "orgs:settings": "settings",
     "orgs:organization": "organization",
