@@ -59,7 +59,11 @@ CREATE TRIGGER audit_sealed_keep BEFORE UPDATE OR DELETE ON audit_sealed FOR EAC
 CREATE TRIGGER audit_sealed_keep_all BEFORE TRUNCATE ON audit_sealed EXECUTE FUNCTION audit_refuse();
 CREATE TRIGGER audit_head_keep BEFORE DELETE ON audit_head FOR EACH ROW EXECUTE FUNCTION audit_refuse();
 CREATE TRIGGER audit_head_keep_all BEFORE TRUNCATE ON audit_head EXECUTE FUNCTION audit_refuse();
-CREATE TRIGGER audit_head_grows BEFORE UPDATE ON audit_head FOR EACH ROW EXECUTE FUNCTION audit_head_grows();
+-- Every append passes the condition, and only what is no append costs a call.
+CREATE TRIGGER audit_head_grows BEFORE UPDATE ON audit_head FOR EACH ROW
+    WHEN (((NEW.organization_id, NEW.origin, NEW.epoch) = (OLD.organization_id, OLD.origin, OLD.epoch)
+        AND NEW.size > OLD.size AND NEW.last_at >= OLD.last_at) IS NOT TRUE)
+    EXECUTE FUNCTION audit_head_grows();
 ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER audit_entry_keep;
 ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER audit_entry_keep_all;
 ALTER TABLE audit_sealed ENABLE ALWAYS TRIGGER audit_sealed_keep;

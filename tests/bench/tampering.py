@@ -1,7 +1,13 @@
-"""A superuser's tamperings with a stored ledger: how many of 1,000 each verifier finds, and whether they agree."""
+"""A superuser's tamperings with a stored ledger: how many of 1,000 each verifier finds, and the running notary."""
 
+import contextlib
 import random
+import statistics
+import subprocess
+import sys
 import tempfile
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +17,27 @@ from keystead.ledger import LedgerTampered, verify_bundle
 from audit import stored
 from audit import verify as portal
 from audit.errors import LedgerFaulty
-from tests import bundles, ledgers, offline, tamperings
+from tests import bundles, ledgers, notaries, offline, outage, tamperings
 from tests.bench.report import Row
 
 NUMBER = 1_000
 SIZE = 25
+# The running notary watches as many ledgers, one of which is tampered with so often.
+EVERY_SECONDS = 0.05
+MOST_SECONDS = 10
+PATIENCE_SECONDS = 30
+TABLES = ("audit_sealed", "audit_entry", "audit_head")
+SIGNED = "SELECT count(DISTINCT organization_id) FROM audit_checkpoint WHERE organization_id = ANY (%s)"
+ALARMS = "SELECT a ->> 'organization' FROM audit_notary, jsonb_array_elements(alarms) a"
 
 
 def measure() -> Iterator[Row]:
-    """Yield how many were found by the portal's verifier, by the offline one, and named alike."""
+    """Yield how many were found by the portal's verifier, by the offline one, named alike, and by the notary."""
+    yield from _verified()
+    yield from _watched()
+
+
+def _verified() -> Iterator[Row]:
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ledger.zip")
@@ -44,6 +62,72 @@ def measure() -> Iterator[Row]:
             at_least=f"{NUMBER:,}",
             holds=counts[name] == NUMBER,
         )
+
+
+def _watched() -> Iterator[Row]:
+    """Tamper with one ledger after the other under the eyes of a notary's process."""
+    watched = [ledgers.new(SIZE) for _ in range(NUMBER)]
+    with tempfile.TemporaryDirectory() as folder, _notary(Path(folder)):
+        with ledgers.superuser() as superuser:
+            while superuser.execute(SIGNED, [watched]).fetchone() != (NUMBER,):
+                time.sleep(0.2)
+        told: dict[str, float] = {}
+        done = threading.Event()
+        listening = threading.Thread(target=_listen, args=(told, done))
+        listening.start()
+        at = dict(_tampered(watched))
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end and not told.keys() >= at.keys():
+            time.sleep(0.1)
+        done.set()
+        listening.join()
+    waits = [told[each] - at[each] for each in at if each in told]
+    found = sum(wait <= MOST_SECONDS for wait in waits)
+    yield Row(
+        figure=f"of {NUMBER:,} others, found by the running notary within {MOST_SECONDS} s",
+        measured=f"{found:,} (median {statistics.median(waits):.1f} s, longest {max(waits):.1f} s)",
+        at_least=f"{NUMBER:,}",
+        holds=found == NUMBER,
+    )
+
+
+def _tampered(watched: list[str]) -> Iterator[tuple[str, float]]:
+    """Yield each ledger and when it was tampered with: what is cut off its end, the head does not show."""
+    with ledgers.superuser() as superuser:
+        for table in TABLES:
+            superuser.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL".encode())
+        for number, organization_id in enumerate(watched):
+            chance = random.Random(f"notary {number}")
+            tampering = tamperings.draw(chance, SIZE, fits_head=chance.random() < 0.5)
+            with superuser.transaction():
+                tamperings.done_to(superuser, organization_id, tampering)
+            yield organization_id, time.monotonic()
+            time.sleep(EVERY_SECONDS)
+
+
+def _listen(told: dict[str, float], done: threading.Event) -> None:
+    with ledgers.superuser() as superuser:
+        while not done.is_set():
+            for (organization_id,) in superuser.execute(ALARMS):
+                told.setdefault(organization_id, time.monotonic())
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _notary(folder: Path) -> Iterator[None]:
+    notaries.new(folder)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "notary", "run", "--folder", str(folder)],
+            cwd=outage.ROOT,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
 
 
 def _found(path: Path, tampering: tamperings.Tampering) -> tuple[object, object]:
