@@ -12,7 +12,7 @@ from django.core.cache import cache
 from django.db import connections
 from pytest_django import DjangoDbBlocker
 
-from tests import builders, cluster, key_builders, loopback
+from tests import builders, cluster, key_builders, loopback, watching
 
 # Playwright's sync interface keeps an event loop on the main thread, which Django takes for an async caller.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -53,6 +53,13 @@ def cast(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> builders.
     with django_db_blocker.unblock():
         key_builders.catalogue()
         return builders.cast()
+
+
+@pytest.fixture(scope="module")
+def watch(django_db_setup: None) -> Iterator[watching.Watch]:
+    """A watch over every table, for changes without an entry."""
+    with watching.installed() as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

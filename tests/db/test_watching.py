@@ -1,7 +1,5 @@
 """The watch that other tests rely on: it sees what was changed without an entry, and knows every table."""
 
-from collections.abc import Iterator
-
 import pytest
 from django.db import transaction
 from django.utils import timezone
@@ -9,12 +7,6 @@ from django.utils import timezone
 from audit import tenancy
 from orgs.models import Project, User
 from tests import builders, watching
-
-
-@pytest.fixture(scope="module")
-def watch(django_db_setup) -> Iterator[watching.Watch]:
-    with watching.installed() as found:
-        yield found
 
 
 @pytest.fixture
