@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
+from audit.tree import Point
 from audit.verify import Head, Opening, Row
 
 PAGE = 500
@@ -20,6 +21,10 @@ OPENINGS = """
     WHERE organization_id = %s AND (epoch, index, field) > (%s, %s, %s) ORDER BY epoch, index, field LIMIT %s
 """
 HEAD = f"SELECT origin, epoch, size, last_hash, {_AT.format('last_at')} FROM audit_head WHERE organization_id = %s"  # noqa: S608 - constants
+SIGNED = """
+    SELECT c.size, c.root FROM audit_checkpoint c JOIN audit_head h USING (organization_id, epoch)
+    WHERE organization_id = %s AND c.size > %s ORDER BY c.size LIMIT %s
+"""
 NEXT_ORGANIZATION = """
     SELECT least(
         (SELECT min(organization_id) FROM audit_head WHERE organization_id > %(after)s),
@@ -74,6 +79,12 @@ def openings(organization_id: str, using: str = "notary") -> Iterator[Opening]:
     """Yield the values of a ledger's sealed fields in order of epoch and index: personal data."""
     for epoch, index, field, salt, value in _pages(using, OPENINGS, organization_id, (LOWEST, -1, "")):
         yield Opening(epoch=epoch, index=index, field=field, salt=bytes(salt), value=value)
+
+
+def signed(organization_id: str, using: str = "notary") -> Iterator[Point]:
+    """Yield the sizes of a ledger's newest epoch that have a checkpoint, in order; run it in a `snapshot`."""
+    for size, root in _pages(using, SIGNED, organization_id, (-1,)):
+        yield Point(size, bytes(root))
 
 
 def _pages(using: str, sql: str, organization_id: str, after: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:

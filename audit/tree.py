@@ -5,6 +5,7 @@ so a root over millions of entries is computed as they stream by.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 from audit.errors import ProofInvalid
@@ -14,6 +15,14 @@ type Node = Callable[[int, int], bytes]
 
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A size of a log and its 32-byte root."""
+
+    size: int
+    root: bytes
 
 
 def leaf_hash(leaf: bytes) -> bytes:

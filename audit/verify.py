@@ -1,9 +1,9 @@
 """Recomputing one ledger from its rows: no hash, index, time or projection is believed.
 
 What it finds is every change to a part of the rows: an entry altered, dropped, swapped or inserted, a projection, an
-opening or the head that no longer fits. What it can't show is a superuser who rewrites the whole chain from some entry
-on and the head with it: those rows agree with each other again. Against that stand the notary's signed checkpoints,
-which others hold (spec LEDGER, "The notary"). It reads values alone, so that a test can hand it any tampering.
+opening or the head that no longer fits; and, by the checkpoints in the database, a chain that was cut or rewritten to
+its end. Against whoever rewrites those too stand the checkpoints that others hold (spec LEDGER, "The notary"). It reads
+values alone, so that a test can hand it any tampering.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ from audit.acts import Act
 from audit.entry import ParsedEntry
 from audit.epochs import Left
 from audit.errors import EntryInvalid, Fault, LedgerFaulty, ReopeningRefused, VerifierKeyInvalid
-from audit.tree import EMPTY_ROOT, Tree
+from audit.tree import EMPTY_ROOT, Point, Tree
 
 type Position = tuple[int, int]
 
@@ -76,21 +76,28 @@ class Verified:
 
 
 def verify(
-    organization_id: str, head: Head | None, rows: Iterable[Row], openings: Iterable[Opening]
+    organization_id: str,
+    head: Head | None,
+    rows: Iterable[Row],
+    openings: Iterable[Opening],
+    signed: Iterable[Point] = (),
 ) -> Verified:
     """Recompute a ledger and return its size and root.
 
-    `rows` and `openings` are all that the tables hold of it, in order of epoch and index; both are read once, as a
-    stream. Raises `LedgerFaulty` at the first entry that does not fit; where all do, at the first opening that does
-    not, or is missing while no later `ledger.erasure` names it (spec LEDGER, Bytes 11).
+    `rows` and `openings` are all that the tables hold of it, in order of epoch and index; `signed` are the sizes of
+    its newest epoch that have a checkpoint, in order. Each is read once, as a stream. Raises `LedgerFaulty` at the
+    first entry that does not fit; where all do, at the first opening that does not, or is missing while no later
+    `ledger.erasure` names it (spec LEDGER, Bytes 11).
     """
     if head is None:
         raise LedgerFaulty(1, 0, Fault.DROPPED, "the ledger has no head")
     ledger = _Ledger(head, _log_of(organization_id, head))
-    opened = _Openings(iter(openings))
+    opened, checkpoints = _Openings(iter(openings)), _Checkpoints(head.epoch, iter(signed))
     for row, following in _with_next(rows):
         opened.check(row.position, ledger.add(row, following))
+        checkpoints.check(ledger.epoch, ledger.tree)
     ledger.end()
+    checkpoints.end(ledger.tree)
     opened.end()
     return Verified(head.epoch, ledger.tree.size, ledger.tree.root())
 
@@ -256,6 +263,30 @@ class _Ledger:
 
     def _fault(self, fault: Fault, what: str, index: int | None = None) -> LedgerFaulty:
         return LedgerFaulty(self.epoch, self.tree.size if index is None else index, fault, what)
+
+
+class _Checkpoints:
+    """The stream of what was signed beside the stream of entries: what agrees with itself may be rewritten whole."""
+
+    def __init__(self, epoch: int, points: Iterator[Point]) -> None:
+        self.epoch = epoch
+        self.points = points
+        self.next = next(points, None)
+
+    def check(self, epoch: int, tree: Tree) -> None:
+        """Compare the root over the entries so far, where one of that size was signed."""
+        if self.next is None or epoch != self.epoch or self.next.size != tree.size:
+            return
+        if self.next.root != tree.root():
+            what = f"another root was signed over these {tree.size} entries"
+            raise LedgerFaulty(epoch, tree.size - 1, Fault.ALTERED, what)
+        self.next = next(self.points, None)
+
+    def end(self, tree: Tree) -> None:
+        """Refuse a ledger that ends before what was signed."""
+        if self.next is not None:
+            what = f"{self.next.size} entries were signed, there are {tree.size}"
+            raise LedgerFaulty(self.epoch, tree.size, Fault.DROPPED, what)
 
 
 class _Openings:

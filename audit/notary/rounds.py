@@ -24,7 +24,8 @@ from audit.notary.alarms import Alarm, Alarms, Kind, Watch
 from audit.notary.peaks import Node, Peaks
 from audit.notary.reading import Head
 from audit.notary.signing import Signers
-from audit.notary.state import Point, Signed, State
+from audit.notary.state import Signed, State
+from audit.tree import Point
 
 # A round reads so many new entries of a log at most, and so long of all: the rest is the next round's.
 MOST_LEAVES: Final = 20_000

@@ -15,7 +15,8 @@ from audit.errors import CheckpointInvalid, EntryInvalid, NotaryRefused, NoteErr
 from audit.notary import publishing, reading, state
 from audit.notary.peaks import Peaks
 from audit.notary.signing import Signers
-from audit.notary.state import Point, Signed, State
+from audit.notary.state import Signed, State
+from audit.tree import Point
 
 # Any number that nobody else takes: the database knows only numbers for such locks.
 ADVISORY: Final = 5_404_611_870_921_653_113

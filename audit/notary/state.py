@@ -20,21 +20,13 @@ from typing import Any, Self
 
 from audit import entry as entry_rules
 from audit.errors import NotaryRefused
-from audit.tree import HASH_BYTES
+from audit.tree import HASH_BYTES, Point
 
 NAME = "state.json"
 DRAFT = "state.json.new"
 LOCK = "lock"
 VERSION = 1
 INSTANCE_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A size of a log and its 32-byte root."""
-
-    size: int
-    root: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

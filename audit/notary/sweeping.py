@@ -23,7 +23,8 @@ from audit.notary.peaks import Node, Peaks
 from audit.notary.published import Place, Range
 from audit.notary.reading import USING, Leaf
 from audit.notary.rounds import Rounds
-from audit.notary.state import Point, Signed
+from audit.notary.state import Signed
+from audit.tree import Point
 from audit.verify import Row, verify
 
 # A ledger up to this size is verified by every rule as soon as its hashes don't fit, to name the entry.

@@ -42,7 +42,8 @@ def _verified() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ledger.zip")
         for number in range(NUMBER):
-            tampering = tamperings.draw(random.Random(f"bench {number}"), SIZE)
+            chance = random.Random(f"bench {number}")
+            tampering = tamperings.draw(chance, SIZE, fits_head=chance.random() < 0.5)
             theirs, ours = _found(path, tampering)
             counts.update(
                 {"portal": theirs is not None, "offline": ours is not None, "alike": theirs == ours}
@@ -141,9 +142,10 @@ def _found(path: Path, tampering: tamperings.Tampering) -> tuple[object, object]
 def portal_finds(organization_id: str) -> tuple[str, int, int] | None:
     """Return the fault that the portal's verifier names, from the rows."""
     with stored.snapshot():
-        head, rows, openings = (part(organization_id) for part in (stored.head, stored.rows, stored.openings))
+        parts = (stored.head, stored.rows, stored.openings, stored.signed)
+        head, rows, openings, signed = (part(organization_id) for part in parts)
         try:
-            portal.verify(organization_id, head, rows, openings)
+            portal.verify(organization_id, head, rows, openings, signed)
         except LedgerFaulty as fault:
             return str(fault.fault), fault.epoch, fault.index
     return None

@@ -20,6 +20,7 @@ from audit import entry as entry_rules
 from audit import note
 from audit.notary import starting, state
 from audit.notary.running import Notary
+from audit.tree import Point
 from orgs import ids
 from portal import dsn
 from tests import cluster, notaries
@@ -216,7 +217,7 @@ class Stage:
         """Return what the running notaries logged."""
         return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
 
-    def point(self, organization_id: str) -> state.Point | None:
+    def point(self, organization_id: str) -> Point | None:
         """Return what the file says of a ledger."""
         found = state.load(self.folder)
         signed = found.newest.get(organization_id) if found else None

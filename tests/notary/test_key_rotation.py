@@ -12,6 +12,7 @@ from audit.errors import NotaryRefused
 from audit.models import Checkpoint
 from audit.notary import state
 from audit.notary.sweeping import HashSweep
+from audit.tree import Point
 from tests import ledgers, notaries
 
 LATER = timedelta(days=91)
@@ -177,8 +178,8 @@ class TestReopening:
 
 def test_the_file_never_goes_back_and_gets_no_second_root():
     origin = "ledger.example/ledger/org_a"
-    at = state.State.new().after(state.signed(origin, state.Point(5, b"\x01" * 32)))
-    for point in (state.Point(4, b"\x01" * 32), state.Point(5, b"\x02" * 32)):
+    at = state.State.new().after(state.signed(origin, Point(5, b"\x01" * 32)))
+    for point in (Point(4, b"\x01" * 32), Point(5, b"\x02" * 32)):
         with pytest.raises(NotaryRefused, match="goes on from there"):
             at.after(state.signed(origin, point))
-    assert at.after(state.signed(origin, state.Point(5, b"\x01" * 32))).logs == at.logs
+    assert at.after(state.signed(origin, Point(5, b"\x01" * 32))).logs == at.logs

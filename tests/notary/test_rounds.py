@@ -7,7 +7,7 @@ import pytest
 from audit import note, tenancy
 from audit.models import Checkpoint
 from audit.notary import state
-from audit.tree import leaf_hash, root
+from audit.tree import Point, leaf_hash, root
 from tests import ledgers, notaries
 
 
@@ -40,7 +40,7 @@ class TestGrowth:
         told = opened(found, organization_id)
         assert (told.size, told.root) == (5, bytes(found.root)) == (5, root(leaves(organization_id)))
         on_disk = state.load(notary.folder).newest[organization_id]
-        assert on_disk.point == state.Point(5, told.root)
+        assert on_disk.point == Point(5, told.root)
 
     def test_it_is_signed_again_when_it_grew_and_only_then(self, notary):
         organization_id = ledgers.new(3)

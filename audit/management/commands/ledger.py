@@ -30,8 +30,8 @@ class Command(BaseCommand):
     help = (
         "ledger verify: recomputes every ledger, or one, from its rows, through the notary's login. Exit 0: "
         "everything fits (size and root of each are printed); 1: the first entry that does not fit is named; 2: it "
-        "could not be read. A superuser who rewrites a whole chain and its head consistently is not found by this: "
-        "compare the root with a checkpoint that somebody else holds. "
+        "could not be read. It compares with the checkpoints in the database too; a superuser who rewrites a whole "
+        "chain, its head and those is found by a checkpoint that somebody else holds, and by the running notary. "
         "ledger reopen: goes on in a new epoch, where the notary refuses to sign because the database was set back or "
         "changed, or (--force) the signing key is no longer secret. Stop the notary first. The new epoch's first entry "
         "carries the last checkpoint of the old one, from the notary's folder or --checkpoint. Nothing is deleted, and "
@@ -79,7 +79,11 @@ class Command(BaseCommand):
             with stored.snapshot():
                 rows = self._with_progress(organization_id, stored.rows(organization_id))
                 found = verify(
-                    organization_id, stored.head(organization_id), rows, stored.openings(organization_id)
+                    organization_id,
+                    stored.head(organization_id),
+                    rows,
+                    stored.openings(organization_id),
+                    stored.signed(organization_id),
                 )
         except LedgerFaulty as fault:
             raise CommandError(f"{organization_id}  {fault}") from fault
