@@ -2,6 +2,7 @@
 
 import signal
 
+from audit.management.commands.notary import Command
 from tests.notary.stage import until
 
 
@@ -22,3 +23,10 @@ class TestRun:
             "notary stopped",
         ]
         assert stage.alarms() == {}
+
+
+def test_without_an_action_it_runs():
+    parser = Command().create_parser("manage.py", "notary")
+    chosen = parser.parse_args([])
+    assert (chosen.action, chosen.folder, chosen.take_over, chosen.rounds) == ("run", None, False, None)
+    assert parser.parse_args(["run", "--rounds", "2"]).rounds == 2

@@ -38,7 +38,8 @@ class Command(BaseCommand):
     requires_system_checks = []  # noqa: RUF012 - BaseCommand declares it so
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
+        actions = parser.add_subparsers(dest="action", title="actions; without one: run")
+        parser.set_defaults(action="run", folder=None, take_over=False, rounds=None)
         for name, what in (
             ("init", "make the first pair of keys"),
             ("rotate-key", "make the next pair of keys"),
