@@ -68,6 +68,7 @@ class Act(StrEnum):
     KEY_FIRST_NETWORK = "key.first_network"
 
     ROTATION_STARTED = "rotation.started"
+    ROTATION_FETCHED = "rotation.fetched"
     ROTATION_TARGET_MOVED = "rotation.target_moved"
     ROTATION_COMPLETED = "rotation.completed"
     ROTATION_CANCELLED = "rotation.cancelled"

@@ -85,14 +85,15 @@ class Nothing(Strict):
 def rotation_get(request: ApiRequest, rotation_id: str) -> HttpResponse:
     """How far it has come. A key's newest secret sees its own key's, without a scope.
 
-    `sealed_secret` is handed out to another key with the scope, and once: the server forgets it as it does, unless a
-    webhook `rotation.started` has yet to be delivered. Fetch it with what holds the private key.
+    `sealed_secret` is handed out to another key with the scope, and once: the server forgets it as it does, with the
+    entry `rotation.fetched`, unless a webhook `rotation.started` has yet to be delivered. Fetch it with what holds
+    the private key.
     """
     check_names(request)
 
-    def act(_caller: Caller) -> RotationOut:
+    def act(caller: Caller) -> RotationOut:
         found, now = _find(request, rotation_id), clock.now()
-        sealed = auto_rotation.hand_out(found, now) if _may_fetch(request, found) else None
+        sealed = auto_rotation.hand_out(found, now, actor=caller) if _may_fetch(request, found) else None
         return present.one_rotation(found, now, sealed)
 
     return running.read(request, act)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.db import connection
 
 from audit import ledger, tenancy
-from audit.actors import WORKER
+from audit.actors import WORKER, Actor
 from audit.acts import Act
 from audit.ledger import Recorder
 from audit.webhooks.waiting import is_waiting
@@ -82,28 +82,26 @@ def tell_of_failure(organization_id: str, key_id: str) -> None:
             _fail(entry, found, INTERNAL, now)
 
 
-def hand_out(rotation: Rotation, now: datetime) -> Sealed | None:
+def hand_out(rotation: Rotation, now: datetime, *, actor: Actor) -> Sealed | None:
     """Return a running rotation's sealed secret and forget it: whoever asks again gets nothing.
 
-    While a webhook has yet to carry it, it is not forgotten: else whoever asks first, with a key that can't open it
-    perhaps, would leave the recipient without it. To be called in the transaction whose commit comes before the
-    answer. None where it was fetched, where the rotation has ended, and where there never was one.
+    Writes the rotation and, as it is forgotten, the entry `rotation.fetched`: whoever waits for it in vain sees where
+    it went. While a webhook has yet to carry it, it is not forgotten: else whoever asks first, with a key that can't
+    open it perhaps, would leave the recipient without it. To be called in the transaction whose commit comes before
+    the answer. None where it was fetched, where the rotation has ended, and where there never was one.
     """
     # Most rotations never had one, and none is put there later: who asks how they stand costs no more than that.
     if rotation.sealed_secret is None or not rotation.is_running(now):
         return None
     if is_waiting(rotation.organization_id, Act.ROTATION_STARTED, rotation.key_id):
         return _told(rotation.sealed_to, rotation.sealed_secret)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "WITH held AS (SELECT id, sealed_secret, sealed_to FROM keys_rotation"
-            " WHERE id = %s AND sealed_secret IS NOT NULL FOR UPDATE)"
-            " UPDATE keys_rotation r SET sealed_secret = NULL FROM held WHERE r.id = held.id"
-            " RETURNING held.sealed_to, held.sealed_secret",
-            [rotation.id],
-        )
-        row = cursor.fetchone()
-    return None if row is None else _told(row[0], row[1])
+    with ledger.recording(rotation.organization_id, actor) as entry:
+        row = _forget(rotation.id)
+        if row is None:
+            return None
+        told = facts(rotation.key, rotation=rotation.id, version=rotation.new_version, recipient=row[0])
+        entry(Act.ROTATION_FETCHED, target=rotation.key_id, data=told)
+    return _told(row[0], row[1])
 
 
 def sealed_facts(organization_id: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -130,6 +128,20 @@ def forget_ended(now: datetime) -> int:
             [now],
         )
         return int(cursor.rowcount)
+
+
+def _forget(rotation_id: str) -> tuple[str, Any] | None:
+    """Forget a sealed secret and return whom it is sealed to and what it was; None where somebody was faster."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH held AS (SELECT id, sealed_secret, sealed_to FROM keys_rotation"
+            " WHERE id = %s AND sealed_secret IS NOT NULL FOR UPDATE)"
+            " UPDATE keys_rotation r SET sealed_secret = NULL FROM held WHERE r.id = held.id"
+            " RETURNING held.sealed_to, held.sealed_secret",
+            [rotation_id],
+        )
+        row: tuple[str, Any] | None = cursor.fetchone()
+    return row
 
 
 def _locked(key_id: str) -> ApiKey | None:

@@ -27,6 +27,7 @@ from orgs.roles import Role
 from tests import builders, cluster, key_builders
 from tests.clocks import later
 
+FETCHER = Actor(id="key_fetcher")
 STARTED, FAILED = "rotation.started", "rotation.failed"
 
 
@@ -326,12 +327,14 @@ class TestOnItsWay:
         return rotations(where, made.key)[0]
 
     def test_it_is_handed_out_once(self, where, receiver, rotation):
-        with tenancy.within(where.id):
-            sealed = hand_out(rotation, clock.now())
+        with builders.gains(where.id, "rotation.fetched") as told, tenancy.within(where.id):
+            sealed = hand_out(rotation, clock.now(), actor=FETCHER)
             assert sealed.recipient == receiver.recipient.id
             assert receiver.open(b64decode(sealed.ciphertext), rotation.id).startswith("ks_cp_live_")
-            assert hand_out(rotation, clock.now()) is None
+            assert hand_out(rotation, clock.now(), actor=FETCHER) is None
         assert rotations(where, rotation.key)[0].sealed_secret is None
+        assert (told[0].actor, told[0].data["target"]) == (FETCHER.id, rotation.key_id)
+        assert (told[0].data["rotation"], told[0].data["recipient"]) == (rotation.id, receiver.recipient.id)
 
     @pytest.fixture(autouse=True)
     def names(self, monkeypatch):
@@ -339,7 +342,9 @@ class TestOnItsWay:
 
     def fetch(self, where, rotation):
         with tenancy.within(where.id):
-            return hand_out(Rotation.objects.select_related("key").get(pk=rotation.id), clock.now())
+            return hand_out(
+                Rotation.objects.select_related("key").get(pk=rotation.id), clock.now(), actor=FETCHER
+            )
 
     def hook(self, where, cast, *acts):
         with tenancy.within(where.id):
@@ -396,7 +401,7 @@ class TestOnItsWay:
 
     def test_a_fetch_that_is_undone_hands_out_nothing(self, where, rotation):
         with pytest.raises(SystemExit), tenancy.within(where.id):
-            assert hand_out(rotation, clock.now())
+            assert hand_out(rotation, clock.now(), actor=FETCHER)
             raise SystemExit
         assert rotations(where, rotation.key)[0].sealed_secret is not None
 
@@ -417,7 +422,7 @@ class TestOnItsWay:
         with later(days=10.2 if how == "time" else 9.3):
             found = rotations(where, rotation.key)[0]
             with tenancy.within(where.id):
-                assert hand_out(found, clock.now()) is None
+                assert hand_out(found, clock.now(), actor=FETCHER) is None
             assert ports.webhook_facts[Act.ROTATION_STARTED](where.id, {"rotation": rotation.id}) == {
                 "sealed_secret": None
             }
@@ -435,7 +440,7 @@ class TestOnItsWay:
             assert told(cast.elsewhere.id, {"rotation": rotation.id}) == {"sealed_secret": None}
             assert told(where.id, {}) == {"sealed_secret": None}
             with tenancy.within(where.id):
-                hand_out(rotation, clock.now())
+                hand_out(rotation, clock.now(), actor=FETCHER)
             assert told(where.id, {"rotation": rotation.id}) == {"sealed_secret": None}
 
     def test_nobody_puts_another_in_its_place(self, where, rotation):
