@@ -32,6 +32,7 @@ WORDS: Final = {
     "approval_bound": "bound to approvals",
     "may_rotate_itself": "may rotate itself",
     "parameters_digest": "digest of the parameters",
+    "place": "entry",
     "plan_digest": "digest of the plan",
     "old_accepted_until": "old secret until",
     "rotates_at": "rotates",
@@ -194,7 +195,8 @@ def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _by_weight(fact: tuple[str, str]) -> int:
-    return FIRST.index(fact[0]) if fact[0] in FIRST else len(FIRST)
+    name, value = fact
+    return FIRST.index(name) if name in FIRST else len(FIRST) + (value == "no")
 
 
 def _says(value: str) -> bool:

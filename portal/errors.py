@@ -49,8 +49,10 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
     )
 
 
-def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001
-    return respond(request, HTTPStatus.FORBIDDEN)
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Say that it is not allowed; to support staff in a visit, whom no role would help, what a visit is not for."""
+    detail = str(exception or "") if getattr(request, "visit", None) else ""
+    return respond(request, HTTPStatus.FORBIDDEN, detail=detail)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001

@@ -106,8 +106,8 @@ class SearchForm(forms.Form):
         label="Words",
         widget=forms.TextInput(attrs=TYPED | {"placeholder": "Words of the entry"}),
     )
-    since = forms.DateField(required=False, label="From", widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(required=False, label="To", widget=forms.DateInput(attrs={"type": "date"}))
+    since = forms.DateField(required=False, label="From (UTC)", widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(required=False, label="To (UTC)", widget=forms.DateInput(attrs={"type": "date"}))
 
     def __init__(self, data: Any) -> None:
         super().__init__(data, auto_id="search-%s", use_required_attribute=False)
