@@ -14,6 +14,7 @@ LONGEST: Final = 240
 MINUS: Final = "\N{MINUS SIGN}"
 MOST_FACTS: Final = 4
 MOST_ITEMS: Final = 3
+MOST_LISTED: Final = 100
 ELSEWHERE: Final = frozenset({"target", "request_id", "name", "before", "after"})
 FIRST: Final = ("reason", "role", "mode", "method")
 OPAQUE: Final = re.compile(r"[a-z]{3}_[a-z2-7]{20}|[0-9a-f]{64}|.{65,}")
@@ -147,7 +148,7 @@ def describe(act: str, data: Mapping[str, Any]) -> str:
     """Return one line in plain words of what an act did, at most 240 characters, without the name of its target."""
     told = dict(data)
     versions = told.pop("old_version", None), told.pop("new_version", None)
-    parts = [_told(change, act) for change in changes(data)]
+    parts = [_told(change, act) for change in sorted(changes(data), key=_is_plain_no)]
     parts += [
         f"{label_of(name)}: {value}" for name, value in sorted(_facts(told), key=_by_weight) if _says(value)
     ]
@@ -181,7 +182,7 @@ def changes(data: Mapping[str, Any]) -> list[Change]:
 
 def facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the other members of `data` as (label, value), without those that say nothing."""
-    return [(label_of(name), value) for name, value in _facts(data)]
+    return [(label_of(name), value) for name, value in _facts(data, MOST_LISTED)]
 
 
 def label_of(name: str) -> str:
@@ -189,9 +190,13 @@ def label_of(name: str) -> str:
     return WORDS.get(name, name.replace("_", " ").removeprefix("is "))
 
 
-def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = [(name, _joined(_values(value))) for name, value in data.items() if name not in ELSEWHERE]
+def _facts(data: Mapping[str, Any], most: int = MOST_ITEMS) -> list[tuple[str, str]]:
+    found = [(name, _joined(_values(value), most)) for name, value in data.items() if name not in ELSEWHERE]
     return [(name, value) for name, value in found if value]
+
+
+def _is_plain_no(change: Change) -> bool:
+    return change.before is None and change.after == ("no",)
 
 
 def _by_weight(fact: tuple[str, str]) -> int:
@@ -225,13 +230,18 @@ def _values(value: Any) -> tuple[str, ...]:
         case None | "" | []:
             return ()
         case list():
-            return tuple(_word(item) for item in value)
+            return tuple(_numbered(item) for item in value)
         case dict():
             return tuple(
                 f"{label_of(name)} {_joined(_values(item)) or 'none'}" for name, item in value.items()
             )
         case _:
             return (_word(value),)
+
+
+def _numbered(item: Any) -> str:
+    """Return an item of a list in words: a number there is an entry's place, where one alone is a count."""
+    return f"#{item}" if isinstance(item, int) and not isinstance(item, bool) else _word(item)
 
 
 def _word(value: Any) -> str:
@@ -242,6 +252,6 @@ def _word(value: Any) -> str:
     return TIME.sub(r"\1 \2 UTC", str(value))
 
 
-def _joined(values: Sequence[str]) -> str:
-    more = len(values) - MOST_ITEMS
-    return ", ".join(values[:MOST_ITEMS]) + (f" and {more} more" if more > 0 else "")
+def _joined(values: Sequence[str], most: int = MOST_ITEMS) -> str:
+    more = len(values) - most
+    return ", ".join(values[:most]) + (f" and {more} more" if more > 0 else "")

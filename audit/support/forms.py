@@ -106,7 +106,9 @@ class SearchForm(forms.Form):
         label="Words",
         widget=forms.TextInput(attrs=TYPED | {"placeholder": "Words of the entry"}),
     )
-    since = forms.DateField(required=False, label="From (UTC)", widget=forms.DateInput(attrs={"type": "date"}))
+    since = forms.DateField(
+        required=False, label="From (UTC)", widget=forms.DateInput(attrs={"type": "date"})
+    )
     until = forms.DateField(required=False, label="To (UTC)", widget=forms.DateInput(attrs={"type": "date"}))
 
     def __init__(self, data: Any) -> None:
