@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 
-from audit import ports
+from audit import finding, ports
 from audit.models import Entry, Erasure
 from audit.ports import Reader
 from audit.services import erasing
@@ -47,7 +47,7 @@ def erasable(member: Reader, text: str, *, with_notes: bool) -> Erasable:
     return Erasable(
         person_id=chosen,
         addresses=sought.addresses,
-        label=sought.addresses[0] if sought.addresses else chosen,
+        label=_label(organization_id, chosen, asked),
         entries=entries,
         fields=fields,
         is_all=is_all,
@@ -61,6 +61,15 @@ def erasure(member: Reader, erasure_id: str) -> Erasure:
     if found is None:
         raise Http404
     return found
+
+
+def _label(organization_id: str, person_id: str, asked: str) -> str:
+    """Return what somebody is called here: what was typed, or for an id the address that the log has of them.
+
+    Never an address that the account has got since: it is no business of an organization that they left.
+    """
+    known = sorted(finding.own_addresses(organization_id, person_id)) if asked == person_id else []
+    return known[0] if known else asked
 
 
 def _account(organization_id: str, text: str) -> tuple[str, Sequence[str]]:

@@ -8,6 +8,7 @@ from django.urls import reverse
 from audit import ledger, tenancy
 from audit.models import Erasure, Sealed
 from audit.services import erasing
+from orgs.models import User
 from tests import builders, ledgers
 
 ERASE = "/log/erase"
@@ -80,6 +81,18 @@ class TestErase:
         assert cast.mallory.id not in by_address
         unknown = said(client.post(ERASE, {"who": "nobody@nowhere.example"}))
         assert by_address.count("holds nothing of") == unknown.count("holds nothing of") == 1
+
+    def test_the_address_that_somebody_has_got_since_is_not_told(self, cast):
+        """Bob left, and has another address now, of another organization."""
+        known, new = cast.bob.email, f"aaa-{cast.bob.email}"
+        User.objects.filter(pk=cast.bob.id).update(email=new)
+        client = builders.signed_in(cast.alice)
+        by_id = said(client.get(ERASE, {"person": cast.bob.id}))
+        assert known in by_id
+        assert new not in by_id
+        by_address = said(client.post(ERASE, {"who": known}))
+        assert "would go" in by_address
+        assert new not in by_address
 
     @pytest.mark.parametrize("who", ["anna", "bob", "carol", "vera"])
     def test_nobody_but_an_owner(self, cast, who):
