@@ -18,7 +18,7 @@ from typing import Any, Final
 import uvicorn
 
 from portal.config import BASE_DIR
-from portal.heads import BoundedHeads
+from portal.readers import BoundedReaders
 
 # A process that ends sooner than this after its start is started again only then.
 MIN_LIFE_SECONDS: Final = 2.0
@@ -120,7 +120,7 @@ def main(host: str, port: str, serves: str, supervisor: str) -> None:
     config = uvicorn.Config(
         _gate_alone() if serves == ONLY_VERIFY else _whole(),
         loop="uvloop",
-        http=BoundedHeads,
+        http=BoundedReaders,
         lifespan="on",
         proxy_headers=False,
         access_log=False,

@@ -1,7 +1,8 @@
 """Handing out an export part by part, so that a gigabyte takes no more memory than a part."""
 
+from collections import Counter
 from collections.abc import Iterator
-from threading import BoundedSemaphore
+from threading import Lock
 from typing import Final
 
 from django.utils import timezone
@@ -10,9 +11,11 @@ from audit import tenancy
 from audit.errors import ExportStateForbids
 from audit.models import Export, ExportPart, ExportState
 
-# Each holds one of the process's 16 threads for as long as its reader takes.
+# Each holds one of the process's 16 threads for as long as its reader takes; one organization leaves some to others.
 MOST: Final = 6
-_places: Final = BoundedSemaphore(MOST)
+MOST_OF_ONE: Final = 2
+_lock: Final = Lock()
+_running: Final[Counter[str]] = Counter()
 
 
 class Sending(Iterator[bytes]):
@@ -23,8 +26,11 @@ class Sending(Iterator[bytes]):
     """
 
     def __init__(self, export: Export) -> None:
-        if not _places.acquire(blocking=False):
-            raise ExportStateForbids("Too many downloads are running. Try again in a moment.")
+        self._organization_id = export.organization_id
+        with _lock:
+            if _running.total() >= MOST or _running[self._organization_id] >= MOST_OF_ONE:
+                raise ExportStateForbids("Too many downloads are running. Try again in a moment.")
+            _running[self._organization_id] += 1
         self._is_open = True
         self._pieces = _pieces(export)
 
@@ -37,9 +43,12 @@ class Sending(Iterator[bytes]):
 
     def close(self) -> None:
         """Give the place back; may be called twice."""
-        if self._is_open:
-            self._is_open = False
-            _places.release()
+        with _lock:
+            if self._is_open:
+                self._is_open = False
+                _running[self._organization_id] -= 1
+                if not _running[self._organization_id]:
+                    del _running[self._organization_id]
 
 
 def _pieces(export: Export) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """The pages of exports: who may ask, what is handed out, and that nobody else gets it."""
 
 import re
+from contextlib import closing
 from datetime import timedelta
 from hashlib import sha256
 from urllib.parse import quote
@@ -237,12 +238,22 @@ class TestDownloading:
     def test_places_are_given_back(self, alice, made):
         for _ in range(sending.MOST + 2):
             alice.get(f"{PAGE}/{made.id}").close()
-        running = [alice.get(f"{PAGE}/{made.id}") for _ in range(sending.MOST)]
+        running = [alice.get(f"{PAGE}/{made.id}") for _ in range(sending.MOST_OF_ONE)]
         refused = alice.get(f"{PAGE}/{made.id}")
         assert (refused.status_code, refused["Location"]) == (303, PAGE)
         for each in running:
             body(each)
         assert body(alice.get(f"{PAGE}/{made.id}"))
+        assert made.organization_id not in sending._running
+
+    def test_one_organization_leaves_places_to_others(self, alice, made):
+        """Whose readers take their time keep nobody else from downloading."""
+        running = [alice.get(f"{PAGE}/{made.id}") for _ in range(sending.MOST_OF_ONE)]
+        assert alice.get(f"{PAGE}/{made.id}").status_code == 303
+        with closing(sending.Sending(Export(id="exp_x", organization_id="org_other"))):
+            pass
+        for each in running:
+            each.close()
 
 
 class TestRemoving:
