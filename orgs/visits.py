@@ -7,10 +7,12 @@ before any view runs. A view that would write all the same is stopped by the dat
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import unquote_plus
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -22,6 +24,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from audit import ledger, services, tenancy
 from audit.actors import Actor
+from audit.entry import MAX_STRING_BYTES
 from audit.models import SupportEnd, SupportKind, SupportSession
 from audit.support import access, browser
 from audit.support.browser import SEARCH, VISIT
@@ -165,23 +168,39 @@ def show(request: PageRequest, view: View, who: Actor, *args: Any, **kwargs: Any
         return None
     if name not in READABLE:
         raise PermissionDenied("This page is not open to support.")
-    organization_id = visit.session.organization_id
-    with tenancy.within(organization_id), ledger.recording(organization_id, who):
-        with transaction.atomic():
-            _stop_writing()
-            request.member = visitor(visit, who, request.user)
-            response = view(request, *args, **kwargs)
-            if isinstance(response, SimpleTemplateResponse):
-                response = response.render()
-        if getattr(response, "streaming", False):
-            raise PermissionDenied("Nothing is exported in a support visit.")
-        digest = _digest(request, visit, kwargs)
-        is_new = "Location" not in response.headers and not _is_same_view(request, digest)
-        if is_new:
-            _record(request, visit, who, READABLE[name], kwargs)
+    digest = _digest(request, visit, kwargs)
+    try:
+        with _looking(visit, who):
+            with transaction.atomic():
+                _stop_writing()
+                request.member = visitor(visit, who, request.user)
+                response = view(request, *args, **kwargs)
+                if isinstance(response, SimpleTemplateResponse):
+                    response = response.render()
+            if getattr(response, "streaming", False):
+                raise PermissionDenied("Nothing is exported in a support visit.")
+            is_new = "Location" not in response.headers and not _is_same_view(request, digest)
+            if is_new:
+                _record(request, visit, who, READABLE[name], kwargs)
+    except _OverError:
+        return _ended(request, visit.id)
     if is_new:
         _remember(request, digest)
     return response
+
+
+class _OverError(Exception):
+    """The visit ended while a page of it was read."""
+
+
+@contextmanager
+def _looking(visit: Visit, who: Actor) -> Iterator[None]:
+    """Run in the transaction of the customer's rows and ledger; raise `_OverError` where it is over."""
+    organization_id = visit.session.organization_id
+    with tenancy.within(organization_id), ledger.recording(organization_id, who):
+        yield
+        if not access.hold(visit.id):
+            raise _OverError
 
 
 def close_at_sign_out(request: PageRequest | None, user: User | None, **_signal: Any) -> None:
@@ -200,8 +219,21 @@ def _record(request: PageRequest, visit: Visit, who: Actor, page: str, kwargs: M
         page=page,
         target=target,
         facts=facts,
-        query=request.META.get("QUERY_STRING", "")[:1000],
+        query=_query(request),
     )
+
+
+def _query(request: PageRequest) -> str:
+    """Return the address's query as people read it; raises `PermissionDenied` for more than an entry holds.
+
+    Otherwise what was looked for could stand behind what the customer can read of it.
+    """
+    query = unquote_plus(request.META.get("QUERY_STRING", "")).replace("\0", "\N{SYMBOL FOR NULL}")
+    if len(query.encode()) > MAX_STRING_BYTES:
+        raise PermissionDenied(
+            "In a support visit an address is recorded whole; this one is too long for that."
+        )
+    return query
 
 
 def _plain(value: Any) -> str:
@@ -239,7 +271,8 @@ def _is_same_view(request: PageRequest, digest: str) -> bool:
     if not request.htmx or request.htmx.boosted:
         return False
     recorded: int = request.session.get(VIEWS, {}).get(digest, 0)
-    return time.time() - recorded < SAME_VIEW_SECONDS
+    # A clock that was put back does not make it longer.
+    return 0 <= time.time() - recorded < SAME_VIEW_SECONDS
 
 
 def _remember(request: PageRequest, digest: str) -> None:

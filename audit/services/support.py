@@ -15,6 +15,7 @@ from audit.acts import Act
 from audit.errors import SupportRefused
 from audit.models import SupportEnd, SupportKind, SupportSession
 from audit.models.support import MOST_MINUTES, REASON_MAX, REASON_MIN
+from audit.support import access
 
 PORTAL: Final = Actor.system("portal")
 ALREADY: Final = "support_one_at_a_time"
@@ -130,9 +131,15 @@ def record_search(session: SupportSession, query: str, *, actor: Actor, found: M
         query: what was asked, sealed.
         actor: the staff person.
         found: how many entries of each organization it will show.
+
+    Raises:
+        SupportRefused: they were closed meanwhile, or their time is up.
+        LedgerUnavailable: it could not be written.
     """
     facts = {"organizations": len(found), "entries": sum(found.values())}
     with tenancy.within(session.organization_id):
+        if not access.hold(session.id):
+            raise SupportRefused("Your searches are over.")
         record_page(
             session.id,
             session.organization_id,

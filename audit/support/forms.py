@@ -1,7 +1,7 @@
 """The support console's forms: why, for how long, and what is searched."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -128,7 +128,8 @@ class SearchForm(forms.Form):
             words=cleaned["words"],
             organization=cleaned["organization"],
             since=_midnight(since) if since else None,
-            until=_midnight(until) + timedelta(days=1) if until else None,
+            # The last day that there is has no next one.
+            until=_midnight(until) + timedelta(days=1) if until and until < date.max else None,
         )
 
     @property

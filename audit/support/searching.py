@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import MAXYEAR, UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
@@ -66,8 +66,10 @@ class Cursor:
             at = datetime.fromisoformat(parts[1])
         except (ValueError, binascii.Error):
             return None
-        if at.tzinfo is None:
+        if at.tzinfo is None or not 1 < at.year < MAXYEAR:
             return None
+        # As the database takes it: it knows no zones a day away.
+        at = at.astimezone(UTC)
         return cls(at=at, organization_id=parts[2] or "", epoch=int(parts[3]), index=int(parts[4]))
 
 
@@ -135,6 +137,7 @@ def search(session: SupportSession, asked: Asked, before: str, *, actor: Actor) 
 
     Raises:
         LedgerUnavailable: the operator's ledger can't be written; nothing is shown.
+        SupportRefused: the searches ended meanwhile; nothing is shown.
     """
     cursor = Cursor.read(before) if before else None
     with tenancy.everywhere(tenancy.Reason.SUPPORT_SEARCH):
@@ -275,7 +278,7 @@ def _in_words(asked: Asked) -> str:
         "from": asked.since.isoformat() if asked.since else "",
         "to": asked.until.isoformat() if asked.until else "",
     }
-    return " · ".join(f"{name}: {text}" for name, text in told.items() if text)[:1000]
+    return " · ".join(f"{name}: {text}" for name, text in told.items() if text)
 
 
 def _directory() -> ports.SupportDirectory:

@@ -32,7 +32,11 @@ def console(request: StaffRequest) -> HttpResponse:
     form = SearchForm(request.GET)
     context["form"] = form
     if form.is_valid() and form.asked:
-        found = searching.search(session, form.asked, request.GET.get("before", ""), actor=request.actor)
+        try:
+            found = searching.search(session, form.asked, request.GET.get("before", ""), actor=request.actor)
+        except SupportRefused as refused:
+            messages.warning(request, refused.detail)
+            return _see("audit:support")
         context |= {"found": found, "older": found.older and form.url(before=found.older)}
     return render(request, "audit/support.html", context)
 

@@ -6,12 +6,16 @@ from http import HTTPStatus
 import pytest
 from django.utils import timezone
 
-from audit import ledger, searching, tenancy
+from audit import ledger, searching, services, tenancy
 from audit.errors import LedgerUnavailable
+from audit.models import SupportEnd
+from audit.support import searching as support_searching
 from orgs.models import User
 from tests import builders
 
 WHY = "Case 4711: a key stopped working"
+# Cursors in zones that the database does not know, and at the beginning of time.
+FAR = ("MjAyNi0xMS0yMFQwMDowMDowMCsyMzo1OXx8MHww", "MDAwMS0wMS0wMVQwMDowMDowMCsxNDowMHx8MHww")
 
 
 def record(where, user, act, target, *, data=None, request_id="", **sealed):
@@ -220,7 +224,7 @@ class TestRefusing:
         assert "found" not in ask(client, organization=cast.acme.id).context
 
     @pytest.mark.parametrize(
-        "before", ["x", "!!!!", "MTIz", "0" * 3000, "MjAyNi0xMS0yMVQxMjowMDowMHwqfDF8MQ", "\x00"]
+        "before", ["x", "!!!!", "MTIz", "0" * 3000, "MjAyNi0xMS0yMVQxMjowMDowMHwqfDF8MQ", "\x00", *FAR]
     )
     def test_a_cursor_of_ones_own(self, cast, dave, before):
         assert ask(searching_as(dave), organization=cast.acme.id, before=before)
@@ -232,6 +236,25 @@ class TestRefusing:
         client = searching_as(dave)
         for field in ("who", "target", "request", "organization", "words"):
             assert ask(client, **{field: text})
+
+    @pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01"])
+    def test_the_ends_of_time(self, dave, day):
+        ask(searching_as(dave), words="revoked", since=day, until=day)
+
+    def test_searches_that_are_closed_meanwhile_show_nothing(self, cast, dave, monkeypatch):
+        record(cast.acme, cast.bob, "key.revoked", builders.new_id("key"), data={"name": "ingest"})
+        client = searching_as(dave)
+        find = support_searching._find
+
+        def meanwhile(*asked):
+            services.close_all_support(dave.id, why=SupportEnd.ROLE_LOST)
+            return find(*asked)
+
+        monkeypatch.setattr(support_searching, "_find", meanwhile)
+        with builders.gains(cast.acme.id), builders.gains(tenancy.operator_id(), "support.closed"):
+            response = client.get("/support", {"act": "key.revoked"})
+        assert (response.status_code, response["Location"]) == (303, "/support")
+        assert "Your searches are over." in client.get("/support").content.decode()
 
     def test_a_page_of_it_shows_no_address(self, cast, dave):
         target = builders.new_id("key")

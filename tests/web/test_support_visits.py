@@ -1,17 +1,19 @@
 """A support visit: one customer's pages to read, each recorded, and nothing that could change anything."""
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 import pytest
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.test import Client
 from django.urls import get_resolver, reverse
 
-from audit import ledger, tenancy
+from audit import ledger, services, tenancy
 from audit.errors import LedgerUnavailable
-from audit.models import SupportSession
+from audit.models import Sealed, SupportSession
 from keys.api.urls import urlpatterns as api_patterns
 from keys.models import ApiKey
 from keys.views import listing
@@ -60,6 +62,11 @@ def opened(user, where, client=None, minutes=60):
 def session_of(user):
     with tenancy.everywhere(tenancy.Reason.SUPPORT_SESSION):
         return SupportSession.objects.filter(user_id=user.id).latest("opened_at")
+
+
+def recorded_query(organization_id, index):
+    with tenancy.within(organization_id):
+        return Sealed.objects.get(organization_id=organization_id, index=index, field="query").value
 
 
 def is_over(response):
@@ -116,6 +123,34 @@ class TestReading:
             assert visiting.get(f"/keys/{stranger.id}").status_code == HTTPStatus.NOT_FOUND
             assert visiting.get(f"/keys/{builders.new_id('key')}").status_code == HTTPStatus.NOT_FOUND
 
+    def test_the_whole_of_what_was_looked_for_is_recorded(self, world, dave):
+        """Whoever puts junk before it hides nothing from the customer."""
+        client = opened(dave, world.cast.acme)
+        with builders.gains(world.cast.acme.id, "support.viewed") as gained:
+            assert client.get("/log", {"x": "a" * 1500, "q": "Боб"}).status_code == HTTPStatus.OK
+        assert recorded_query(world.cast.acme.id, gained[0].i).endswith("a&q=Боб")
+        with builders.gains(world.cast.acme.id):
+            assert client.get("/log", {"x": "a" * 2048, "q": "Bob"}).status_code == HTTPStatus.FORBIDDEN
+
+    def test_what_is_recorded_holds_no_secret_however_it_is_written(self, world, dave):
+        client = opened(dave, world.cast.acme)
+        secret = "ks_cp_live_" + "A" * 43
+        written = "".join(f"%{ord(letter):02x}" for letter in secret)
+        with builders.gains(world.cast.acme.id, "support.viewed") as gained:
+            assert client.get(reverse("orgs:members") + f"?x={written}%00").status_code == HTTPStatus.OK
+        told = recorded_query(world.cast.acme.id, gained[0].i)
+        assert told.startswith("x=ks_cp_live_")
+        assert "A" * 43 not in told
+
+    def test_what_it_says_of_people_is_found_when_they_are_erased(self, cast, dave):
+        client = opened(dave, cast.acme)
+        with builders.gains(cast.acme.id, "support.viewed") as gained:
+            client.get("/log", {"q": cast.vera.email})
+        assert recorded_query(cast.acme.id, gained[0].i) == f"q={cast.vera.email}"
+        services.erase_person(cast.acme.id, cast.vera.id, actor=cast.member(cast.alice))
+        with pytest.raises(Sealed.DoesNotExist):
+            recorded_query(cast.acme.id, gained[0].i)
+
     def test_without_its_entry_no_page_is_shown(self, world, dave, monkeypatch):
         client = opened(dave, world.cast.acme)
         client.raise_request_exception = False
@@ -159,6 +194,14 @@ class TestPolls:
             client.get("/log")
             client.get("/log")
             client.get("/log", **HTMX, HTTP_HX_BOOSTED="true")
+
+    def test_a_clock_that_was_put_back_hides_nothing(self, world, dave, monkeypatch):
+        client = opened(dave, world.cast.acme)
+        with builders.gains(world.cast.acme.id, *["support.viewed"] * 2):
+            client.get("/log")
+            before = time.time() - 3600
+            monkeypatch.setattr(visits.time, "time", lambda: before)
+            client.get("/log", **HTMX)
 
     def test_what_an_earlier_visit_saw_is_not_this_ones(self, world, dave):
         client = opened(dave, world.cast.acme)
@@ -295,6 +338,40 @@ class TestEnding:
         response = client.get("/log")
         assert (response.status_code, response["Location"]) == (HTTPStatus.SEE_OTHER, "/")
         assert client.get("/support").status_code == HTTPStatus.NOT_FOUND
+
+    @pytest.mark.parametrize("how", ["left", "role", "time"])
+    def test_while_a_page_is_read(self, cast, dave, monkeypatch, how):
+        """It is neither shown nor recorded after the end."""
+        client = opened(dave, cast.acme)
+        session = session_of(dave)
+
+        def end():
+            try:
+                if how == "left":
+                    services.close_support(session, actor=builders.as_actor(dave))
+                elif how == "role":
+                    org_services.change_staff(
+                        dave, actor=builders.OPERATOR, is_superuser=False, staff_role=""
+                    )
+                else:
+                    let_lapse(session)
+            finally:
+                connections.close_all()
+
+        stop_writing = visits._stop_writing
+
+        def meanwhile():
+            with ThreadPoolExecutor(1) as another:
+                another.submit(end).result()
+            stop_writing()
+
+        monkeypatch.setattr(visits, "_stop_writing", meanwhile)
+        with builders.gains(cast.acme.id, "support.closed"):
+            response = client.get("/log")
+        # With the role the browser's session went, too.
+        assert response.status_code == (HTTPStatus.BAD_REQUEST if how == "role" else HTTPStatus.SEE_OTHER)
+        assert b"entries" not in response.content
+        assert cast.acme.id.encode() not in response.content
 
     def test_signing_out(self, cast, dave):
         client = opened(dave, cast.acme)
