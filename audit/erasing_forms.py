@@ -20,7 +20,8 @@ class EraseForm(forms.Form):
     with_notes = forms.BooleanField(
         required=False,
         label="Also the notes, reasons and descriptions that they wrote",
-        help_text="Keep them where you have to be able to explain a decision.",
+        help_text="Keep them where you have to be able to explain a decision. The names that they gave to keys "
+        "and other things stay: entries are never changed.",
     )
     reason = forms.CharField(
         required=False,

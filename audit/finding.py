@@ -19,6 +19,8 @@ from audit.errors import EntryInvalid
 
 type Position = tuple[int, int]
 
+# Stands for a text that was erased. Triggers know it, too: nothing else may be written over some columns.
+ERASED: Final = "(erased)"
 BEFORE_ALL: Final[Position] = (1, -1)
 # Of whom an entry speaks: an address and the name that goes with it.
 PAIRS: Final = {"email": "name", "member_email": "member_name", "user_email": "user_name"}
@@ -32,7 +34,7 @@ END = """
     ORDER BY epoch DESC, index DESC LIMIT 1
 """
 CANDIDATES = """
-    SELECT s.epoch, s.index, s.field, s.value, e.actor = %(person)s, e.target = %(person)s,
+    SELECT s.epoch, s.index, e.act, e.target, s.field, s.value, e.actor = %(person)s, e.target = %(person)s,
         CASE WHEN e.act LIKE 'member.%%' THEN e.leaf END
     FROM audit_entry e JOIN audit_sealed s USING (organization_id, epoch, index)
     WHERE e.organization_id = %(organization)s AND (e.epoch, e.index) > (%(epoch)s, %(index)s)
@@ -65,9 +67,11 @@ class Sought:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A sealed field that is theirs, with what it holds: personal data."""
+    """A sealed field that is theirs, with what it holds: personal data. `act` and `target` are its entry's."""
 
     position: Position
+    act: str
+    target: str
     field: str
     value: str
 
@@ -75,6 +79,8 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     position: Position
+    act: str
+    target: str
     field: str
     value: str
     is_own: bool
@@ -98,7 +104,7 @@ def page(
         where |= {"last_epoch": end[0], "last_index": end[1], "person": sought.person_id}
         cursor.execute(CANDIDATES, where | {"addresses": list(sought.addresses)})
         rows = cursor.fetchall()
-    candidates = [_Candidate((e, i), f, v, own, target, leaf) for e, i, f, v, own, target, leaf in rows]
+    candidates = [_Candidate((epoch, index), *rest) for epoch, index, *rest in rows]
     return list(_theirs(candidates, sought)), (end[0], end[1]), end[2]
 
 
@@ -115,9 +121,9 @@ def mentions(text: str, addresses: Collection[str]) -> bool:
 
 
 def without(text: str, values: Collection[str]) -> str:
-    """Return a text in which `(erased)` stands for each value, as a whole word and in whatever case."""
+    """Return a text in which `ERASED` stands for each value, as a whole word and in whatever case."""
     for value in sorted(values, key=len, reverse=True):
-        text = _pattern(value).sub("(erased)", text)
+        text = _pattern(value).sub(ERASED, text)
     return text
 
 
@@ -132,7 +138,8 @@ def _theirs(candidates: Sequence[_Candidate], sought: Sought) -> Iterator[Found]
         fields = {field for field, candidate in entry.items() if _is_theirs(candidate, sought)}
         fields |= {PAIRS[field] for field in fields & PAIRS.keys()} & entry.keys()
         for field in sorted(fields):
-            yield Found(entry[field].position, field, entry[field].value)
+            one = entry[field]
+            yield Found(one.position, one.act, one.target, field, one.value)
 
 
 def _is_theirs(candidate: _Candidate, sought: Sought) -> bool:

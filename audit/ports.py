@@ -139,6 +139,21 @@ revocable: list[Callable[[Reader, Collection[str]], Mapping[str, str]]] = []
 # One callable of the organizations' app: an account's id or e-mail address → its id and its addresses in lower case;
 # ("", ()) where there is no such account. Personal data.
 person: list[Callable[[str], tuple[str, Sequence[str]]]] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsealed:
+    """A sealed field that an erasure takes out of the ledger, with what it held: personal data."""
+
+    act: str
+    target: str
+    field: str
+    value: str
+
+
+# Called in the transaction that erases these fields, before they go, so that copies of them go with them.
+# (organization's id, fields).
+on_erased: list[Callable[[str, Sequence[Unsealed]], None]] = []
 # Called at the end of an erasure, in its transaction, for what else an app keeps of somebody with these addresses
 # and has no more use for. (organization's id, addresses in lower case).
 on_person_erased: list[Callable[[str, Sequence[str]], None]] = []

@@ -1,4 +1,5 @@
--- The times are the database's, whatever a caller says; what is closed stays closed, and keeps no free text.
+-- The times are the database's, whatever a caller says; what is closed stays closed, and keeps no free text. While it
+-- is open its reason can be erased, with whoever wrote it.
 
 CREATE FUNCTION audit_support_times() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -10,6 +11,10 @@ BEGIN
         NEW.expires_at := NEW.opened_at + make_interval(mins => NEW.minutes);
         NEW.ended_at := NULL;
         NEW.ended_why := '';
+        RETURN NEW;
+    END IF;
+    IF OLD.ended_at IS NULL AND NEW.reason = '(erased)'
+        AND to_jsonb(NEW) - 'reason' = to_jsonb(OLD) - 'reason' THEN
         RETURN NEW;
     END IF;
     IF OLD.ended_at IS NOT NULL OR NEW.ended_why = ''

@@ -5,6 +5,7 @@ once, the rest by the worker. A step that was cut off is done again from where t
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Final
 
 from django.db import connection
@@ -15,8 +16,9 @@ from audit import entry as entry_rules
 from audit import erasures, finding, ids, ledger, mailing, ports, queue, tenancy
 from audit.actors import Actor
 from audit.acts import Act
+from audit.errors import EntryInvalid
 from audit.finding import BEFORE_ALL, Found, Sought
-from audit.models import Attempt, Entry, Erasure, Mail
+from audit.models import Attempt, Endpoint, Entry, Erasure, Export, Mail, SupportSession
 from audit.models.notice import MAX_SUBJECT
 
 # A step looks at so many entries at most, in pages, and ends where it has found enough to erase.
@@ -26,6 +28,7 @@ ENOUGH: Final = 1_000
 # What a page or a dry run counts before it says "at least".
 MOST_COUNTED: Final = 100_000
 SHORTEST: Final = 4
+EXPORTS: Final = (Act.EXPORT_REQUESTED, Act.EXPORT_MADE)
 
 
 def erase_person(
@@ -39,8 +42,9 @@ def erase_person(
 ) -> Erasure:
     """Begin to erase what one organization's ledger seals of a person, and return how far it has come.
 
-    What one step can do is done at once; a job of the worker does the rest (`advance_erasure`). Mails that wait,
-    and what webhooks answered, are cleaned of the same words. Run it within the organization, or outside of any.
+    What one step can do is done at once; a job of the worker does the rest (`advance_erasure`). Copies of what is
+    erased go in the same transaction: in mails, exports, open support sessions, and what the other apps keep. Run it
+    within the organization, or outside of any.
 
     Args:
         organization_id: whose ledger.
@@ -123,13 +127,21 @@ def _step(erasure: Erasure, *, actor: Actor, note: str) -> bool:
     mailing.locked_cursor(organization_id)
     found, has_more = _look(erasure, sought)
     _clean_mails(organization_id, found)
+    _clean_support(found)
+    unsealed = [
+        ports.Unsealed(act=one.act, target=one.target, field=one.field, value=one.value) for one in found
+    ]
+    for forget in ports.on_erased:
+        forget(organization_id, unsealed)
     if not has_more:
+        _clean_descriptions(erasure)
         _clean_addresses(organization_id, sought.addresses)
         erasure.addresses, erasure.finished_at = [], timezone.now()
     erasure.entries += len({each.position for each in found})
     erasure.fields += len(found)
     erasure.save()
     _record(erasure, found, actor=actor, note=note)
+    _remove_exports(organization_id, found)
     return has_more
 
 
@@ -183,6 +195,39 @@ def _clean_mails(organization_id: str, found: Sequence[Found]) -> None:
         indexes = [i for e, i in said if e == epoch]
         for mail in Mail.objects.filter(organization_id=organization_id, epoch=epoch, index__in=indexes):
             _clean(mail, said[mail.epoch, mail.index])
+
+
+def _clean_support(found: Sequence[Found]) -> None:
+    """Take the reason of what is open still; the database takes it from what ends."""
+    opened = [one.target for one in found if one.act == Act.SUPPORT_OPENED and one.field == "reason"]
+    SupportSession.objects.filter(pk__in=opened, ended_at=None).update(reason=finding.ERASED)
+
+
+def _remove_exports(organization_id: str, found: Sequence[Found]) -> None:
+    """Remove what was asked for with these words: it can't be made without them. The ledger's head is locked."""
+    asked = {one.target for one in found if one.act in EXPORTS and one.field == "filters"}
+    Export.objects.filter(organization_id=organization_id, pk__in=asked).delete()
+
+
+def _clean_descriptions(erasure: Erasure) -> None:
+    """Take the descriptions of webhooks that the person wrote: no entry holds those."""
+    if not (erasure.with_notes and erasure.person_id):
+        return
+    described = Endpoint.objects.filter(organization_id=erasure.organization_id).exclude(description="")
+    for endpoint in described.select_for_update():
+        if _describer(endpoint) == erasure.person_id:
+            endpoint.description = finding.ERASED
+            endpoint.save(update_fields=["description"])
+
+
+def _describer(endpoint: Endpoint) -> str:
+    """Return who wrote a webhook's description: whoever changed it last, else whoever made it."""
+    changed = Entry.objects.of(endpoint.organization_id).filter(target=endpoint.id, act=Act.WEBHOOK_CHANGED)
+    for entry in changed.order_by("-epoch", "-index").iterator(chunk_size=100):
+        with suppress(EntryInvalid):
+            if "description" in entry_rules.parse(bytes(entry.leaf)).data.get("changed", ()):
+                return entry.actor
+    return endpoint.created_by
 
 
 def _clean_addresses(organization_id: str, addresses: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from audit.rls import protect
 
 SQL = (Path(__file__).parent / "incidents.sql").read_text()
 REVERSE = """
+DROP TRIGGER keys_incident_fixed ON keys_incident; DROP FUNCTION keys_incident_fixed();
 ALTER TABLE keys_incidentkey DROP CONSTRAINT incident_of_same, DROP CONSTRAINT incident_key_of_same;
 ALTER TABLE keys_incident DROP CONSTRAINT incident_of_organization;
 """

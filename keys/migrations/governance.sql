@@ -21,15 +21,18 @@ END $$;
 CREATE TRIGGER keys_key_stays_bound BEFORE UPDATE OF approval_bound ON keys_apikey
     FOR EACH ROW EXECUTE FUNCTION keys_key_stays_bound();
 
--- What was asked for never changes; one decision, in time; what the ledger was told of it is told once.
+-- What was asked for never changes; one decision, in time; what the ledger was told of it is told once. What people
+-- wrote can be erased with them, at any time.
 CREATE FUNCTION keys_approval_fixed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    changed CONSTANT text[] := '{decision,decided_at,decided_by,note,expired_told_at}';
+    changed CONSTANT text[] := '{decision,decided_at,decided_by,note,expired_told_at}'::text[]
+        || CASE WHEN NEW.reason = '(erased)' THEN '{reason}'::text[] ELSE '{}' END;
+    note CONSTANT text := CASE WHEN OLD.note <> '' AND NEW.note = '(erased)' THEN OLD.note ELSE NEW.note END;
 BEGIN
     IF to_jsonb(NEW) - changed IS DISTINCT FROM to_jsonb(OLD) - changed THEN
         RAISE EXCEPTION 'an approval keeps what was asked for' USING ERRCODE = 'check_violation';
     END IF;
-    IF (NEW.decision, NEW.decided_at, NEW.decided_by, NEW.note) IS DISTINCT FROM (OLD.decision, OLD.decided_at, OLD.decided_by, OLD.note)
+    IF (NEW.decision, NEW.decided_at, NEW.decided_by, note) IS DISTINCT FROM (OLD.decision, OLD.decided_at, OLD.decided_by, OLD.note)
         AND (OLD.decision <> '' OR NEW.decision = '' OR clock_timestamp() >= OLD.valid_until) THEN
         RAISE EXCEPTION 'an approval is decided once, while it is valid' USING ERRCODE = 'check_violation';
     END IF;
@@ -110,7 +113,7 @@ GRANT EXECUTE ON FUNCTION keys_people_behind(text, integer) TO keystead_app;
 REVOKE UPDATE, DELETE ON keys_approval, keys_execution, keys_approvaluse FROM keystead_app;
 REVOKE INSERT, UPDATE, DELETE ON keys_approvalspend FROM keystead_app;
 REVOKE INSERT ON keys_approvaluse FROM keystead_app;
-GRANT UPDATE (decision, decided_at, decided_by, note, expired_told_at) ON keys_approval TO keystead_app;
+GRANT UPDATE (reason, decision, decided_at, decided_by, note, expired_told_at) ON keys_approval TO keystead_app;
 GRANT UPDATE (told_at) ON keys_approvaluse TO keystead_app;
 
 GRANT SELECT (id, key_id, scope, resource, parameters_digest, decision, valid_until, uses) ON keys_approval TO keystead_verify;

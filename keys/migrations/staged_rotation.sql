@@ -29,6 +29,10 @@ ALTER TABLE keys_rotationtarget ADD CONSTRAINT rotation_target_of_same FOREIGN K
 -- A key never changes its place, kind or creation; a revocation is final. Its version grows to the first number that no
 -- secret of it has had; and goes back to the old one where the rotation that brought the newest was cancelled.
 CREATE OR REPLACE FUNCTION keys_key_fixed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- What people wrote of it can be erased with them, also afterwards.
+    erased CONSTANT jsonb := (CASE WHEN NEW.description = '(erased)' THEN '{"description": ""}' ELSE '{}' END)::jsonb
+        || (CASE WHEN NEW.revocation_note = '(erased)' THEN '{"revocation_note": ""}' ELSE '{}' END)::jsonb;
 BEGIN
     IF (NEW.id, NEW.organization_id, NEW.project_id, NEW.environment_id, NEW.kind, NEW.created_at, NEW.created_by)
         IS DISTINCT FROM (OLD.id, OLD.organization_id, OLD.project_id, OLD.environment_id, OLD.kind, OLD.created_at, OLD.created_by) THEN
@@ -40,7 +44,7 @@ BEGIN
             WHERE key_id = OLD.id AND new_version = OLD.newest_version AND old_version = NEW.newest_version AND cancelled_at IS NOT NULL) THEN
         RAISE EXCEPTION 'a key''s version grows by one' USING ERRCODE = 'check_violation';
     END IF;
-    IF OLD.revoked_at IS NOT NULL AND to_jsonb(NEW) IS DISTINCT FROM to_jsonb(OLD) THEN
+    IF OLD.revoked_at IS NOT NULL AND to_jsonb(NEW) || erased IS DISTINCT FROM to_jsonb(OLD) || erased THEN
         RAISE EXCEPTION 'a revoked key stays as it is' USING ERRCODE = 'check_violation';
     END IF;
     RETURN NEW;
