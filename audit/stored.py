@@ -58,13 +58,17 @@ def head(organization_id: str, using: str = "notary") -> Head | None:
     return None
 
 
-def rows(organization_id: str, using: str = "notary") -> Iterator[Row]:
-    """Yield a ledger's entries in order of epoch and index; run it in a `snapshot`."""
-    for epoch, index, leaf, act, actor, target, request_id, at in _pages(
-        using, ROWS, organization_id, (LOWEST, -1)
+def rows(organization_id: str, using: str = "notary", *, epoch: int = 1) -> Iterator[Row]:
+    """Yield a ledger's entries in order of epoch and index; run it in a `snapshot`.
+
+    `epoch`: from that one on; what stands in an epoch below the first is yielded as well.
+    """
+    first = (LOWEST, -1) if epoch == 1 else (epoch, -1)
+    for of_epoch, index, leaf, act, actor, target, request_id, at in _pages(
+        using, ROWS, organization_id, first
     ):
         yield Row(
-            epoch=epoch,
+            epoch=of_epoch,
             index=index,
             leaf=bytes(leaf),
             act=act,
@@ -75,10 +79,11 @@ def rows(organization_id: str, using: str = "notary") -> Iterator[Row]:
         )
 
 
-def openings(organization_id: str, using: str = "notary") -> Iterator[Opening]:
-    """Yield the values of a ledger's sealed fields in order of epoch and index: personal data."""
-    for epoch, index, field, salt, value in _pages(using, OPENINGS, organization_id, (LOWEST, -1, "")):
-        yield Opening(epoch=epoch, index=index, field=field, salt=bytes(salt), value=value)
+def openings(organization_id: str, using: str = "notary", *, epoch: int = 1) -> Iterator[Opening]:
+    """Yield the values of a ledger's sealed fields in order of epoch and index, from `epoch` on: personal data."""
+    first = (LOWEST, -1, "") if epoch == 1 else (epoch, -1, "")
+    for of_epoch, index, field, salt, value in _pages(using, OPENINGS, organization_id, first):
+        yield Opening(epoch=of_epoch, index=index, field=field, salt=bytes(salt), value=value)
 
 
 def signed(organization_id: str, using: str = "notary") -> Iterator[Point]:

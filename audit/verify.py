@@ -81,6 +81,8 @@ def verify(
     rows: Iterable[Row],
     openings: Iterable[Opening],
     signed: Iterable[Point] = (),
+    *,
+    since: int = 1,
 ) -> Verified:
     """Recompute a ledger and return its size and root.
 
@@ -88,10 +90,13 @@ def verify(
     its newest epoch that have a checkpoint, in order. Each is read once, as a stream. Raises `LedgerFaulty` at the
     first entry that does not fit; where all do, at the first opening that does not, or is missing while no later
     `ledger.erasure` names it (spec LEDGER, Bytes 11).
+
+    `since`: the epoch from which on rows and openings are given, where an earlier one is known to be faulty and the
+    ledger went on without it. What is said of those before is not looked at then.
     """
     if head is None:
         raise LedgerFaulty(1, 0, Fault.DROPPED, "the ledger has no head")
-    ledger = _Ledger(head, _log_of(organization_id, head))
+    ledger = _Ledger(head, _log_of(organization_id, head), since)
     opened, checkpoints = _Openings(iter(openings)), _Checkpoints(head.epoch, iter(signed))
     for row, following in _with_next(rows):
         opened.check(row.position, ledger.add(row, following))
@@ -113,10 +118,12 @@ def opening_fits(opening: Opening, commitment: str) -> bool:
 class _Ledger:
     """The chain so far: the tree over it, and what the next entry must refer to."""
 
-    def __init__(self, head: Head, log_of: Callable[[int], str]) -> None:
+    def __init__(self, head: Head, log_of: Callable[[int], str], epoch: int) -> None:
         self.head = head
         self.log_of = log_of
-        self.epoch = 1
+        self.epoch = epoch
+        # Something before was left out: what the first entries of epochs say of it can't be judged.
+        self.is_late = epoch > 1
         self.tree = Tree()
         self.previous: ParsedEntry | None = None
         self.previous_hash = entry_rules.genesis_prev()
@@ -158,7 +165,9 @@ class _Ledger:
         if row.position >= (self.head.epoch, self.head.size):
             raise self._behind_the_end(row)
         # Epochs in between may be lost: then the entry that opens this one says where the ledger was left.
-        if row.epoch > self.epoch and row.index == 0 and self.previous:
+        if row.epoch > self.epoch and row.index == 0 and self.is_late and not self.previous:
+            self.epoch = row.epoch
+        elif row.epoch > self.epoch and row.index == 0 and self.previous:
             self.left = Left(
                 epoch=self.epoch, size=self.tree.size, last=self.previous_hash, at=self.previous.t
             )
@@ -243,6 +252,8 @@ class _Ledger:
             )
         if left.at and entry.t < left.at:
             raise self._fault(Fault.ALTERED, "it is older than the entry before it")
+        if self.is_late:
+            return
         try:
             epochs.open_carried(entry.data.get("checkpoint"), entry.log, vkey, self.announced)
         except ReopeningRefused as error:

@@ -199,6 +199,7 @@ DECLARE
     bodies jsonb[] := '{}';
     erasures bigint[] := '{}';
     erasure bigint;
+    has_keys boolean := false;
 BEGIN
     IF NOT public.audit_reaches(organization) THEN
         RAISE EXCEPTION 'this transaction does not work in that organization' USING ERRCODE = 'insufficient_privilege';
@@ -229,6 +230,7 @@ BEGIN
         IF body ->> 'act' = 'ledger.erasure' THEN
             erasures := erasures || head.size;
         END IF;
+        has_keys := has_keys OR body ->> 'act' = 'ledger.key_added';
         sealed := sealed + jsonb_array_length(jsonb_path_query_array(body, '$.sealed.*'));
         opened := opened + jsonb_array_length(openings -> (head.size - first_index)::integer);
         bodies := bodies || body;
@@ -240,6 +242,14 @@ BEGIN
         SELECT organization, head.epoch, first_index + l.place - 1, l.leaf, l.body ->> 'act', l.body ->> 'actor',
             coalesce(l.body #>> '{data,target}', ''), coalesce(l.body #>> '{data,request_id}', ''), (l.body ->> 't')::timestamptz
         FROM unnest(leaves, bodies) WITH ORDINALITY l (leaf, body, place);
+    -- With two keys of one id (its last 45 characters are the key), or more than a reader takes, no note and no bundle of
+    -- this log could be read again.
+    IF has_keys AND (SELECT count(DISTINCT k.vkey) > 50 OR count(DISTINCT k.vkey) > count(DISTINCT left(k.vkey, -45)) FROM (
+        SELECT convert_from(e.leaf, 'UTF8')::jsonb #>> '{data,vkey}' AS vkey FROM public.audit_entry e
+        WHERE e.organization_id = organization AND e.epoch = head.epoch
+            AND e.act IN ('ledger.opened', 'ledger.reopened', 'ledger.key_added')) k) THEN
+        RAISE EXCEPTION 'the ledger knows a key of that id, or fifty keys' USING ERRCODE = 'check_violation';
+    END IF;
     INSERT INTO public.audit_sealed
         SELECT organization, head.epoch, first_index + l.place - 1, o ->> 0, decode(o ->> 1, 'base64'), o ->> 2
         FROM jsonb_array_elements(openings) WITH ORDINALITY l (opened, place), jsonb_array_elements(l.opened) o

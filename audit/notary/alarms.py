@@ -22,6 +22,7 @@ class Kind(StrEnum):
     REOPENED = "reopened"
     CHECKPOINT = "checkpoint"
     KEY = "key"
+    UNREADABLE = "unreadable"
 
 
 class Watch(StrEnum):

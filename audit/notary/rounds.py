@@ -5,8 +5,6 @@ it is never signed otherwise. New entries are added to a tree that was computed 
 root at the file's size was the file's: so every new root is consistent with the old one (spec LEDGER, "The notary").
 """
 
-import base64
-import json
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -320,14 +318,16 @@ def _unsigned(head: Head) -> Signed:
 
 
 def _check_follows(head: Head, peaks: Peaks, index: int, leaf: bytes) -> None:
-    """Refuse what does not name its log, its place and the entry before it; the sweep checks the rest."""
+    """Refuse what is no entry, which once signed nobody could verify, or does not name its log, place and predecessor.
+
+    The sweep checks the rest.
+    """
     if index != peaks.size:
         raise Unfit(head.epoch, peaks.size, Fault.DROPPED, f"the next entry there is has index {index}")
-    prev = base64.b64encode(peaks.last).decode()
     try:
-        entry = json.loads(leaf)
-        follows = (entry["log"], entry["i"], entry["prev"]) == (head.origin, index, prev)
-    except (ValueError, KeyError, TypeError):
-        follows = False
-    if not follows:
+        entry = entry_rules.parse(leaf)
+    except EntryInvalid as error:
+        what = f"its bytes are no entry ({error})"
+        raise Unfit(head.epoch, index, Fault.ALTERED, what) from None
+    if (entry.log, entry.i, entry.prev) != (head.origin, index, peaks.last):
         raise Unfit(head.epoch, index, Fault.ALTERED, "it does not follow the entry before it")

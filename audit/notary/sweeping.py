@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 import structlog
+from django.db import DataError, InternalError, ProgrammingError
 from django.utils import timezone
 
 from audit import entry as entry_rules
@@ -25,7 +26,7 @@ from audit.notary.reading import USING, Leaf
 from audit.notary.rounds import Rounds
 from audit.notary.state import Signed
 from audit.tree import Point
-from audit.verify import Row, verify
+from audit.verify import Head, Row, verify
 
 # A ledger up to this size is verified by every rule as soon as its hashes don't fit, to name the entry.
 NAMED_AT_ONCE: Final = 20_000
@@ -171,21 +172,37 @@ class HashSweep:
 def verify_one(organization_id: str, alarms: Alarms, is_stopped: Callable[[], bool]) -> None:
     """Recompute one ledger by every rule, in a view of its own, and begin or end the alarm about it.
 
+    A fault in an epoch that was left stands for ever, so the epochs behind it are looked at all the same, and the
+    newest faulty one is told. That the database refuses to show a ledger is an alarm too: somebody may have wanted it.
+
     Raises `StopSweep` and `DatabaseError`.
     """
+    alarm = None
     try:
         with stored.snapshot(USING):
-            rows = _stoppable(stored.rows(organization_id, USING), is_stopped)
-            verify(
-                organization_id,
-                stored.head(organization_id, USING),
-                rows,
-                stored.openings(organization_id, USING),
-            )
-    except LedgerFaulty as fault:
-        alarms.begin(Watch.VERIFIED, Alarm.of(organization_id, fault), timezone.now())
+            head, since = stored.head(organization_id, USING), 1
+            while fault := _fault(organization_id, head, since, is_stopped):
+                alarm, since = Alarm.of(organization_id, fault), max(since, fault.epoch) + 1
+                if head is None or since > head.epoch:
+                    break
+    except (DataError, InternalError, ProgrammingError) as error:
+        what = f"the database does not show the ledger: {str(error).strip().partition('\n')[0]}"
+        alarm = Alarm(organization_id=organization_id, epoch=1, index=None, kind=Kind.UNREADABLE, what=what)
+    if alarm:
+        alarms.begin(Watch.VERIFIED, alarm, timezone.now())
     else:
         alarms.end(Watch.VERIFIED, organization_id)
+
+
+def _fault(
+    organization_id: str, head: Head | None, since: int, is_stopped: Callable[[], bool]
+) -> LedgerFaulty | None:
+    rows = _stoppable(stored.rows(organization_id, USING, epoch=since), is_stopped)
+    try:
+        verify(organization_id, head, rows, stored.openings(organization_id, USING, epoch=since), since=since)
+    except LedgerFaulty as fault:
+        return fault
+    return None
 
 
 def look_at_notes(organization_id: str, rounds: Rounds, alarms: Alarms) -> None:
