@@ -17,6 +17,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -28,6 +29,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -39,6 +41,21 @@ const (
 	untrusted    = 3
 	inconsistent = 4
 	longestLine  = 16384
+	longestText  = 2048
+	deepest      = 4
+	most         = 1<<53 - 1
+	mostKeys     = 100
+	longestProof = 65536
+)
+
+var (
+	integer = regexp.MustCompile(`^(0|-?[1-9][0-9]{0,15})$`)
+	member  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
+	act     = regexp.MustCompile(`^[a-z]+(\.[a-z_]+)+$`)
+	actor   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	moment  = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$`)
+	logName = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*/ledger/org_[a-z0-9_]+(/([2-9]|[1-9][0-9]+))?$`)
+	empty   = tlog.Hash(sha256.Sum256(nil))
 )
 
 // A failure is what is wrong, and the exit status that says so.
@@ -106,17 +123,20 @@ func checkBundle(path string, vkeys texts, old string) (string, error) {
 		return "", err
 	}
 	log := &log{origin: origin, tree: tree}
-	if err := log.read(files); err != nil {
-		return "", err
-	}
-	olds, err := olderNotes(files, old)
+	olds, err := olderCheckpoints(files, old, origin, vkeys)
 	if err != nil {
 		return "", err
 	}
+	if err := log.read(files); err != nil {
+		return "", err
+	}
 	for _, each := range olds {
-		if err := log.continues(each, vkeys); err != nil {
+		if err := log.continues(each); err != nil {
 			return "", err
 		}
+	}
+	if err := log.judgeOpenings(); err != nil {
+		return "", err
 	}
 	fmt.Fprintf(&said, "good: %s, %d entries, root %s\n", origin, tree.N, tree.Hash)
 	return said.String(), nil
@@ -127,7 +147,18 @@ func open(path string) (fs.FS, error) {
 	if err == nil && found.IsDir() {
 		return os.DirFS(path), nil
 	}
-	return zip.OpenReader(path)
+	files, err := zip.OpenReader(path)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{"vkeys": false, "checkpoint": false, "old-checkpoint": false, "entries.jsonl": false, "sealed.jsonl": false}
+	for _, each := range files.File {
+		if twice, known := seen[each.Name]; twice || !known {
+			return nil, errors.New("it holds a member twice, or what is none")
+		}
+		seen[each.Name] = true
+	}
+	return files, nil
 }
 
 func keysOf(files fs.FS) (texts, error) {
@@ -135,33 +166,95 @@ func keysOf(files fs.FS) (texts, error) {
 	if err != nil {
 		return nil, fail(malformed, "no bundle: %v", err)
 	}
-	return strings.Fields(string(content)), nil
+	keys := strings.Split(string(content), "\n")
+	if len(keys) < 2 || len(keys) > mostKeys+1 || keys[len(keys)-1] != "" {
+		return nil, fail(malformed, "vkeys: not a key a line, %d at most", mostKeys)
+	}
+	return keys[:len(keys)-1], nil
 }
 
-func olderNotes(files fs.FS, path string) ([][]byte, error) {
-	var found [][]byte
+// olderCheckpoints returns the one in the bundle and the one in a file, where there are such.
+func olderCheckpoints(files fs.FS, path, origin string, vkeys texts) ([]tlog.Tree, error) {
+	var notes [][]byte
 	if content, err := fs.ReadFile(files, "old-checkpoint"); err == nil {
-		found = append(found, content)
+		notes = append(notes, content)
 	}
 	if path != "" {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fail(malformed, "no older checkpoint: %v", err)
 		}
-		found = append(found, content)
+		notes = append(notes, content)
+	}
+	var found []tlog.Tree
+	for _, each := range notes {
+		other, tree, err := openCheckpoint(each, vkeys)
+		if err != nil {
+			return nil, fmt.Errorf("older checkpoint: %w", err)
+		}
+		if other != origin {
+			return nil, fail(inconsistent, "the older checkpoint is of another log, %s", other)
+		}
+		found = append(found, tree)
 	}
 	return found, nil
 }
 
+// verifiers reads verifier keys, each of which has one spelling.
+func verifiers(vkeys texts) ([]note.Verifier, error) {
+	known, ids := map[string]bool{}, map[string]bool{}
+	var found []note.Verifier
+	for _, each := range vkeys {
+		if known[each] {
+			continue
+		}
+		verifier, err := note.NewVerifier(each)
+		if err != nil || !isOneSpelling(each, verifier.Name()) {
+			return nil, fail(malformed, "no verifier key: %s", each)
+		}
+		id := fmt.Sprintf("%s+%08x", verifier.Name(), verifier.KeyHash())
+		if ids[id] {
+			return nil, fail(malformed, "two verifier keys have the id %s", id)
+		}
+		known[each], ids[id] = true, true
+		found = append(found, verifier)
+	}
+	return found, nil
+}
+
+func isOneSpelling(vkey, name string) bool {
+	key, err := base64.StdEncoding.DecodeString(vkey[len(name)+len("+01234567+"):])
+	if err != nil || len(key) == 0 {
+		return false
+	}
+	written, err := note.NewEd25519VerifierKey(name, key[1:])
+	return err == nil && written == vkey
+}
+
+// checkSignatures is stricter than note.Open, which looks at a key's first signature alone, and reads base64 kindly.
+func checkSignatures(signed []byte, known []note.Verifier) error {
+	end := bytes.LastIndex(signed, []byte("\n\n"))
+	for _, line := range strings.Split(strings.TrimSuffix(string(signed[end+2:]), "\n"), "\n") {
+		name, encoded, _ := strings.Cut(strings.TrimPrefix(line, "\u2014 "), " ")
+		signature, err := base64.StdEncoding.DecodeString(encoded)
+		if err != nil || base64.StdEncoding.EncodeToString(signature) != encoded {
+			return fail(malformed, "checkpoint: a signature has one spelling")
+		}
+		for _, each := range known {
+			if each.Name() == name && each.KeyHash() == binary.BigEndian.Uint32(signature) &&
+				!each.Verify(signed[:end+1], signature[4:]) {
+				return fail(untrusted, "checkpoint: a signature claims to be by %s and is not", name)
+			}
+		}
+	}
+	return nil
+}
+
 // openCheckpoint returns the log that a note speaks of, with its size and root, where a trusted key of that log signed.
 func openCheckpoint(signed []byte, vkeys texts) (string, tlog.Tree, error) {
-	var known []note.Verifier
-	for _, each := range vkeys {
-		verifier, err := note.NewVerifier(each)
-		if err != nil {
-			return "", tlog.Tree{}, fail(malformed, "no verifier key: %s: %v", each, err)
-		}
-		known = append(known, verifier)
+	known, err := verifiers(vkeys)
+	if err != nil {
+		return "", tlog.Tree{}, err
 	}
 	opened, err := note.Open(signed, note.VerifierList(known...))
 	if err != nil {
@@ -172,17 +265,23 @@ func openCheckpoint(signed []byte, vkeys texts) (string, tlog.Tree, error) {
 		}
 		return "", tlog.Tree{}, fail(malformed, "checkpoint: %v", err)
 	}
+	if err := checkSignatures(signed, known); err != nil {
+		return "", tlog.Tree{}, err
+	}
 	lines := strings.Split(opened.Text, "\n")
 	if len(lines) != 4 || lines[3] != "" {
 		return "", tlog.Tree{}, fail(malformed, "checkpoint: not the three lines origin, size and root")
 	}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
-	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
+	if err != nil || size < 0 || size > most+1 || strconv.FormatInt(size, 10) != lines[1] {
 		return "", tlog.Tree{}, fail(malformed, "checkpoint: its size is no number of entries")
 	}
 	root, err := parseHash(lines[2])
-	if err != nil {
-		return "", tlog.Tree{}, fail(malformed, "checkpoint: its root is no hash")
+	if err != nil || size == 0 && root != empty {
+		return "", tlog.Tree{}, fail(malformed, "checkpoint: its root is no hash of such a log")
+	}
+	if !isLog(lines[0]) {
+		return "", tlog.Tree{}, fail(malformed, "checkpoint: its origin is no log's name")
 	}
 	for _, each := range opened.Sigs {
 		if each.Name == lines[0] {
@@ -202,30 +301,22 @@ func parseHash(text string) (tlog.Hash, error) {
 
 // An entry is what its line says of itself.
 type entry struct {
-	I      int64             `json:"i"`
-	Log    string            `json:"log"`
-	Prev   string            `json:"prev"`
-	T      string            `json:"t"`
-	Act    string            `json:"act"`
-	Sealed map[string]string `json:"sealed"`
-	erased erasure
-	vkey   string
+	I      int64
+	Log    string
+	Prev   string
+	T      string
+	Act    string
+	Sealed map[string]string
+	data   map[string]any
 	hash   tlog.Hash
-}
-
-// An erasure names every one of the fields of every one of the entries; of another epoch's log where it says so.
-type erasure struct {
-	Epoch   int64    `json:"epoch"`
-	Entries []int64  `json:"entries"`
-	Fields  []string `json:"fields"`
 }
 
 // An opening is the value of a sealed field: personal data, and the salt that makes it fit its commitment.
 type opening struct {
-	Field string `json:"field"`
-	I     int64  `json:"i"`
-	Salt  []byte `json:"salt"`
-	Value string `json:"value"`
+	I     int64
+	Field string
+	Salt  string
+	Value string
 }
 
 type place struct {
@@ -243,11 +334,14 @@ type log struct {
 	missing map[place]bool
 	sealed  *lines
 	next    *opening
+	before  place // the opening before that
+	unfit   error // the first opening that is not what was sealed, and its entry: told where all entries fit
+	unfitAt int64
 }
 
 // fault names an entry that is not as it was written.
 func (l *log) fault(index int64, kind, words string, values ...any) error {
-	return fail(tampered, "epoch %d, entry %d: %s: %s", epochOf(l.origin), index, kind, fmt.Sprintf(words, values...))
+	return fail(tampered, "epoch %s, entry %d: %s: %s", epochOf(l.origin), index, kind, fmt.Sprintf(words, values...))
 }
 
 func (l *log) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
@@ -273,9 +367,12 @@ func (l *log) read(files fs.FS) error {
 	}
 	line, err := entries.next()
 	for err == nil && line != nil && l.size < l.tree.N {
-		var following []byte
-		if following, err = entries.next(); err == nil {
-			err = l.add(line, following)
+		following, trouble := entries.next()
+		if trouble != nil {
+			following = []byte{}
+		}
+		if err = l.add(line, following); err == nil {
+			err = trouble
 		}
 		line = following
 	}
@@ -291,7 +388,7 @@ func (l *log) read(files fs.FS) error {
 }
 
 func (l *log) end() error {
-	root, err := tlog.TreeHash(l.tree.N, l)
+	root, err := l.root(l.tree.N)
 	if err != nil {
 		return err
 	}
@@ -299,8 +396,20 @@ func (l *log) end() error {
 		const words = "the root over all entries is not the signed one: the last was altered, or all from some entry on"
 		return l.fault(l.size-1, "altered", words)
 	}
+	return nil
+}
+
+func (l *log) root(size int64) (tlog.Hash, error) {
+	if size == 0 {
+		return empty, nil
+	}
+	return tlog.TreeHash(size, l)
+}
+
+// judgeOpenings names the first opening that is not what was sealed, or that is missing and was not erased.
+func (l *log) judgeOpenings() error {
 	if l.next != nil {
-		return l.fault(l.next.I, "inserted", "an opening is of nothing that was sealed")
+		l.judge(l.next.I, "inserted", "an opening is of nothing that was sealed")
 	}
 	first := place{index: l.size}
 	for each := range l.missing {
@@ -308,10 +417,16 @@ func (l *log) end() error {
 			first = each
 		}
 	}
-	if len(l.missing) > 0 {
+	if len(l.missing) > 0 && (l.unfit == nil || first.index < l.unfitAt) {
 		return l.fault(first.index, "dropped", "the opening of %s is missing", first.field)
 	}
-	return nil
+	return l.unfit
+}
+
+func (l *log) judge(index int64, kind, words string, values ...any) {
+	if l.unfit == nil {
+		l.unfit, l.unfitAt = l.fault(index, kind, words, values...), index
+	}
 }
 
 // add checks one more entry. following only helps to say what happened, where something did.
@@ -335,7 +450,7 @@ func (l *log) add(line, following []byte) error {
 	if opens := beginning(l.origin); (read.I == 0) != (read.Act == opens) {
 		return l.fault(l.size, "altered", "%s is the first entry and no other", opens)
 	}
-	if read.Act == "ledger.opened" && !isKeyOf(l.origin, read.vkey) {
+	if vkey, told := read.data["vkey"].(string); (told && isAboutKeys[read.Act] || read.I == 0) && !isKeyOf(l.origin, vkey) {
 		return l.fault(l.size, "altered", "it carries no verifier key of this log")
 	}
 	if err := l.unseal(read); err != nil {
@@ -354,7 +469,6 @@ func (l *log) store(index int64, hash tlog.Hash) error {
 // expected is what the next entry must say in prev.
 func (l *log) expected() string {
 	if l.last == nil {
-		empty := tlog.Hash(sha256.Sum256(nil))
 		return empty.String()
 	}
 	return l.last.hash.String()
@@ -381,7 +495,7 @@ func (l *log) misplaced(read *entry, following []byte) error {
 func (l *log) behind(line []byte) error {
 	index := l.size
 	if read, err := parse(line); err == nil && l.size > 0 && l.fits(l.size-1, read.hash) {
-		index = read.I
+		index = l.size - 1
 	}
 	return l.fault(index, "inserted", "the checkpoint ends at %d entries", l.tree.N)
 }
@@ -423,35 +537,60 @@ func (l *log) fits(index int64, hashes ...tlog.Hash) bool {
 
 // unseal compares an entry's commitments with their openings, and takes note of what is not there.
 func (l *log) unseal(read *entry) error {
-	for _, index := range read.erased.Entries {
-		for _, field := range read.erased.Fields {
-			delete(l.missing, place{index, field})
-		}
+	for _, each := range l.erased(read) {
+		delete(l.missing, each)
 	}
-	var names []string
-	for name := range read.Sealed {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for _, name := range names {
+	for l.next != nil && l.next.I <= read.I {
 		found := l.next
-		if found == nil || found.I != read.I || found.Field != name {
-			l.missing[place{read.I, name}] = true
-			continue
-		}
-		mac := hmac.New(sha256.New, found.Salt)
-		mac.Write([]byte(found.Field + "\x00" + found.Value))
-		if base64.StdEncoding.EncodeToString(mac.Sum(nil)) != read.Sealed[name] {
-			return l.fault(read.I, "altered", "the opening of %s is not what was sealed", name)
+		commitment, sealed := read.Sealed[found.Field]
+		if !sealed || found.I != read.I {
+			l.judge(found.I, "inserted", "an opening is of nothing that was sealed")
+		} else if delete(read.Sealed, found.Field); !found.fits(commitment) {
+			l.judge(read.I, "altered", "the opening of %s is not what was sealed", found.Field)
 		}
 		if err := l.step(); err != nil {
 			return err
 		}
 	}
-	if l.next != nil && l.next.I <= read.I {
-		return l.fault(l.next.I, "inserted", "an opening is of nothing that was sealed")
+	for name := range read.Sealed {
+		l.missing[place{read.I, name}] = true
 	}
 	return nil
+}
+
+func (o *opening) fits(commitment string) bool {
+	salt, err := parseHash(o.Salt)
+	mac := hmac.New(sha256.New, salt[:])
+	mac.Write([]byte(o.Field + "\x00" + o.Value))
+	return err == nil && base64.StdEncoding.EncodeToString(mac.Sum(nil)) == commitment
+}
+
+// erased returns what an erasure names: every one of the fields of every one of the entries, where they are of this log.
+func (l *log) erased(read *entry) []place {
+	if read.Act != "ledger.erasure" {
+		return nil
+	}
+	if epoch, told := read.data["epoch"]; told && epoch != json.Number(epochOf(l.origin)) {
+		return nil
+	}
+	entries, ok := read.data["entries"].([]any)
+	fields, fine := read.data["fields"].([]any)
+	if !ok || !fine {
+		return nil
+	}
+	var found []place
+	for _, entry := range entries {
+		for _, field := range fields {
+			number, isNumber := entry.(json.Number)
+			name, isText := field.(string)
+			index, err := number.Int64()
+			if !isNumber || !isText || err != nil {
+				return nil
+			}
+			found = append(found, place{index, name})
+		}
+	}
+	return found
 }
 
 func (l *log) step() error {
@@ -460,23 +599,23 @@ func (l *log) step() error {
 	if err != nil || line == nil {
 		return err
 	}
-	l.next = &opening{}
-	if json.Unmarshal(line, l.next) != nil {
+	if l.next, err = parseOpening(line); err != nil {
 		return fail(malformed, "sealed.jsonl: a line is no opening")
 	}
+	this := place{l.next.I, l.next.Field}
+	if this.index < l.before.index || this.index == l.before.index && this.field <= l.before.field {
+		return fail(malformed, "sealed.jsonl: out of order")
+	}
+	l.before = this
 	return nil
 }
 
 // continues checks that an older checkpoint is the root of the same entries' beginning.
-func (l *log) continues(signed []byte, vkeys texts) error {
-	origin, older, err := openCheckpoint(signed, vkeys)
-	if err != nil {
-		return fmt.Errorf("older checkpoint: %w", err)
+func (l *log) continues(older tlog.Tree) error {
+	if older.N > l.tree.N {
+		return fail(inconsistent, "the older checkpoint is of %d entries, there are %d", older.N, l.tree.N)
 	}
-	if origin != l.origin || older.N > l.tree.N {
-		return fail(inconsistent, "the older checkpoint is of %s, %d entries: not of this log, or newer", origin, older.N)
-	}
-	root, err := tlog.TreeHash(older.N, l)
+	root, err := l.root(older.N)
 	if err != nil {
 		return err
 	}
@@ -494,69 +633,125 @@ func parse(line []byte) (*entry, error) {
 	if len(line) > longestLine {
 		return nil, errors.New("longer than 16,384 bytes")
 	}
+	value, err := object(line)
+	if err != nil {
+		return nil, err
+	}
+	if written, err := canonical(nil, value, 1); err != nil || !bytes.Equal(written, line) {
+		return nil, errors.New("not in canonical form")
+	}
+	read, ok := formed(value)
+	if !ok {
+		return nil, errors.New("not the members of an entry")
+	}
+	read.hash = tlog.RecordHash(line)
+	return read, nil
+}
+
+func object(line []byte) (map[string]any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.UseNumber()
 	var value map[string]any
 	if err := decoder.Decode(&value); err != nil {
 		return nil, errors.New("not JSON")
 	}
-	if written, err := canonical(nil, value); err != nil || !bytes.Equal(written, line) {
+	return value, nil
+}
+
+// formed returns the entry that these members make, where each has its form.
+func formed(members map[string]any) (*entry, bool) {
+	read := &entry{Sealed: map[string]string{}}
+	number, isNumber := members["i"].(json.Number)
+	index, err := number.Int64()
+	read.I = index
+	good := members["v"] == json.Number("1") && isNumber && err == nil && index >= 0
+	for name, to := range map[string]*string{"log": &read.Log, "prev": &read.Prev, "t": &read.T, "act": &read.Act} {
+		*to, isNumber = members[name].(string)
+		good = good && isNumber
+	}
+	who, isText := members["actor"].(string)
+	data, isObject := members["data"].(map[string]any)
+	read.data = data
+	count := 8
+	if sealed, told := members["sealed"]; told {
+		commitments, ok := sealed.(map[string]any)
+		good, count = good && ok && len(commitments) > 0, 9
+		for name, each := range commitments {
+			read.Sealed[name], ok = each.(string)
+			_, err := parseHash(read.Sealed[name])
+			good = good && ok && err == nil
+		}
+	}
+	_, unread := parseHash(read.Prev)
+	good = good && isText && isObject && len(members) == count && unread == nil && isLog(read.Log) && isMoment(read.T)
+	return read, good && act.MatchString(read.Act) && actor.MatchString(who)
+}
+
+func isLog(text string) bool { return len(text) <= 200 && logName.MatchString(text) }
+
+func isMoment(text string) bool {
+	_, err := time.Parse("2006-01-02T15:04:05.000Z", text)
+	return err == nil && moment.MatchString(text) && text[:4] != "0000"
+}
+
+// parseOpening reads a line of sealed.jsonl, of which there is one spelling.
+func parseOpening(line []byte) (*opening, error) {
+	members, err := object(line)
+	if err != nil {
+		return nil, err
+	}
+	field, isField := members["field"].(string)
+	number, isNumber := members["i"].(json.Number)
+	salt, isSalt := members["salt"].(string)
+	value, isValue := members["value"].(string)
+	index, err := number.Int64()
+	if err != nil || !isField || !isNumber || !isSalt || !isValue || index < 0 || index > most {
+		return nil, errors.New("not the members of an opening")
+	}
+	written := append(text([]byte(`{"field":`), field), fmt.Sprintf(`,"i":%d,"salt":`, index)...)
+	written = append(text(append(text(written, salt), `,"value":`...), value), '}')
+	if !bytes.Equal(written, line) {
 		return nil, errors.New("not in canonical form")
 	}
-	read := &entry{hash: tlog.RecordHash(line)}
-	if err := json.Unmarshal(line, read); err != nil {
-		return nil, errors.New("a member is of another type")
-	}
-	switch read.Act {
-	case "ledger.opened":
-		var told struct {
-			Data struct {
-				Vkey string `json:"vkey"`
-			} `json:"data"`
-		}
-		_ = json.Unmarshal(line, &told)
-		read.vkey = told.Data.Vkey
-	case "ledger.erasure":
-		var told struct {
-			Data erasure `json:"data"`
-		}
-		if json.Unmarshal(line, &told) == nil && (told.Data.Epoch == 0 || told.Data.Epoch == epochOf(read.Log)) {
-			read.erased = told.Data
-		}
-	}
-	return read, nil
+	return &opening{index, field, salt, value}, nil
 }
+
+var isAboutKeys = map[string]bool{"ledger.key_added": true, "ledger.key_retired": true}
 
 func isKeyOf(origin, vkey string) bool {
 	verifier, err := note.NewVerifier(vkey)
-	return err == nil && verifier.Name() == origin
+	return err == nil && verifier.Name() == origin && isOneSpelling(vkey, origin)
 }
 
 // beginning is the act of a log's first entry.
 func beginning(origin string) string {
-	if epochOf(origin) == 1 {
+	if epochOf(origin) == "1" {
 		return "ledger.opened"
 	}
 	return "ledger.reopened"
 }
 
 // epochOf reads the end of a log's name, host/ledger/organization[/epoch].
-func epochOf(origin string) int64 {
-	parts := strings.Split(origin, "/")
-	if epoch, err := strconv.ParseInt(parts[len(parts)-1], 10, 64); err == nil && len(parts) == 4 {
-		return epoch
+func epochOf(origin string) string {
+	if parts := strings.Split(origin, "/"); len(parts) == 4 {
+		return parts[3]
 	}
-	return 1
+	return "1"
 }
 
-var integer = regexp.MustCompile(`^(0|-?[1-9][0-9]{0,15})$`)
-
-func canonical(to []byte, value any) ([]byte, error) {
+// canonical writes the one spelling of a value that may stand in an entry.
+func canonical(to []byte, value any, depth int) ([]byte, error) {
 	var err error
 	switch value := value.(type) {
 	case map[string]any:
+		if depth > deepest {
+			return nil, errors.New("too deep")
+		}
 		var names []string
 		for name := range value {
+			if !member.MatchString(name) {
+				return nil, errors.New("no name of a member")
+			}
 			names = append(names, name)
 		}
 		sort.Strings(names)
@@ -566,26 +761,32 @@ func canonical(to []byte, value any) ([]byte, error) {
 				to = append(to, ',')
 			}
 			to = append(text(to, name), ':')
-			if to, err = canonical(to, value[name]); err != nil {
+			if to, err = canonical(to, value[name], depth+1); err != nil {
 				return nil, err
 			}
 		}
 		return append(to, '}'), nil
 	case []any:
+		if depth > deepest {
+			return nil, errors.New("too deep")
+		}
 		to = append(to, '[')
 		for k, each := range value {
 			if k > 0 {
 				to = append(to, ',')
 			}
-			if to, err = canonical(to, each); err != nil {
+			if to, err = canonical(to, each, depth+1); err != nil {
 				return nil, err
 			}
 		}
 		return append(to, ']'), nil
 	case string:
+		if len(value) > longestText || strings.Contains(value, "\x00") {
+			return nil, errors.New("no text of an entry")
+		}
 		return text(to, value), nil
 	case json.Number:
-		if !integer.MatchString(value.String()) {
+		if number, err := value.Int64(); err != nil || !integer.MatchString(value.String()) || number > most || number < -most {
 			return nil, errors.New("no integer")
 		}
 		return append(to, value...), nil
@@ -613,8 +814,9 @@ func text(to []byte, value string) []byte {
 
 // lines reads a member line by line; each ends in a newline.
 type lines struct {
-	name   string
-	reader *bufio.Reader
+	name    string
+	reader  *bufio.Reader
+	isEnded bool
 }
 
 func openLines(files fs.FS, name string) (*lines, error) {
@@ -622,13 +824,20 @@ func openLines(files fs.FS, name string) (*lines, error) {
 	if err != nil {
 		return nil, fail(malformed, "no bundle: %v", err)
 	}
-	return &lines{name, bufio.NewReaderSize(file, 1<<16)}, nil
+	return &lines{name: name, reader: bufio.NewReaderSize(file, longestLine+2)}, nil
 }
 
 // next returns a line without its newline, nil at the end.
 func (l *lines) next() ([]byte, error) {
+	if l.isEnded {
+		return nil, nil
+	}
 	line, err := l.reader.ReadSlice('\n')
 	switch {
+	case err == bufio.ErrBufferFull:
+		// Longer than any: it is no entry, and nothing behind it is looked at.
+		l.isEnded = true
+		return append([]byte{}, line...), nil
 	case err == io.EOF && len(line) == 0:
 		return nil, nil
 	case err != nil:
@@ -653,7 +862,7 @@ func checkProof(path string, vkeys texts, leafPath string) (string, error) {
 		return "", fail(malformed, "no proof file")
 	}
 	index, err := strconv.ParseInt(rows[1][len("index "):], 10, 64)
-	if err != nil || fmt.Sprintf("index %d", index) != rows[1] {
+	if err != nil || index < 0 || len(content) > longestProof || len(rows) > 2+63 || fmt.Sprintf("index %d", index) != rows[1] {
 		return "", fail(malformed, "no proof file: its index is no number")
 	}
 	var proof tlog.RecordProof
@@ -667,6 +876,12 @@ func checkProof(path string, vkeys texts, leafPath string) (string, error) {
 	origin, tree, err := openCheckpoint([]byte(signed), vkeys)
 	if err != nil {
 		return "", err
+	}
+	if index >= tree.N {
+		return "", fail(malformed, "the checkpoint counts %d entries", tree.N)
+	}
+	if read, err := parse(leaf); err != nil || read.I != index || read.Log != origin {
+		return "", fail(tampered, "these bytes are not entry %d of %s", index, origin)
 	}
 	if err := tlog.CheckRecord(proof, tree.N, tree.Hash, index, tlog.RecordHash(leaf)); err != nil {
 		return "", fail(tampered, "entry %d is not in the log as it was signed: %v", index, err)

@@ -121,7 +121,7 @@ class TestTampered:
         for at, change_, expected in [
             (6, lambda line: line.replace(b"alice4", b"alice5"), "entry 4: altered: the opening of email"),
             (7, lambda _: None, "entry 4: dropped: the opening of name"),
-            (6, lambda line: line.replace(b'"email"', b'"phone"'), "entry 4: inserted: an opening"),
+            (6, lambda line: line.replace(b'"email"', b'"fax"'), "entry 4: inserted: an opening"),
         ]:
             log = Log.of(9)
             checkpoint, line = log.checkpoint(), change_(log.openings[at])
