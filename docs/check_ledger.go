@@ -880,11 +880,11 @@ func checkProof(path string, vkeys texts, leafPath string) (string, error) {
 	if index >= tree.N {
 		return "", fail(malformed, "the checkpoint counts %d entries", tree.N)
 	}
-	if read, err := parse(leaf); err != nil || read.I != index || read.Log != origin {
-		return "", fail(tampered, "these bytes are not entry %d of %s", index, origin)
-	}
 	if err := tlog.CheckRecord(proof, tree.N, tree.Hash, index, tlog.RecordHash(leaf)); err != nil {
 		return "", fail(tampered, "entry %d is not in the log as it was signed: %v", index, err)
+	}
+	if read, err := parse(leaf); err != nil || read.I != index || read.Log != origin {
+		return "", fail(tampered, "these bytes are not entry %d of %s", index, origin)
 	}
 	return fmt.Sprintf("good: entry %d of %s, as signed at %d entries\n", index, origin, tree.N), nil
 }
