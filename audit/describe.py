@@ -17,7 +17,7 @@ MOST_ITEMS: Final = 3
 MOST_LISTED: Final = 100
 ELSEWHERE: Final = frozenset({"target", "request_id", "name", "before", "after"})
 FIRST: Final = ("reason", "role", "mode", "method")
-OPAQUE: Final = re.compile(r"[a-z]{3}_[a-z2-7]{20}|[0-9a-f]{64}|.{65,}")
+OPAQUE: Final = re.compile(r"[a-z]{3}_[a-z2-7]{20}|[0-9a-f]{64}|(?s:.{65,})")
 TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\.\d{3}Z")
 # What a name of a fact or field means, where taking its underscores out does not say it.
 WORDS: Final = {

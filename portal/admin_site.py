@@ -149,7 +149,7 @@ def _operator_ledger(request: HttpRequest) -> HttpResponseBase:  # noqa: ARG001
 def _entry_points() -> list[dict[str, Any]]:
     return [
         _entry_point("Ledger", "Ledger entries", "Entry", reverse("admin:ledger_operator")),
-        _entry_point("Health", "Worker, mail and webhooks", "Health", reverse("admin:health")),
+        _entry_point("Health", "Worker, notary, mail and webhooks", "Health", reverse("admin:health")),
     ]
 
 

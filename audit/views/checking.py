@@ -8,7 +8,7 @@ from django.http import FileResponse, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from audit import access, ledger, verifier_keys
+from audit import access, ledger, sealing, verifier_keys
 from audit.checking import Place, commands
 from audit.note import VerifierKey
 from audit.ports import ReaderRequest
@@ -35,6 +35,7 @@ def checking(request: ReaderRequest) -> HttpResponse:
         "keys": [(VerifierKey.parse(vkey).id.hex(), vkey) for vkey in vkeys],
         "commands": commands(place),
         "reads_whole_log": member.reads_whole_log,
+        "seal": sealing.seal(member.organization_id) if member.reads_whole_log else None,
     }
     return render(request, "audit/checking.html", context)
 

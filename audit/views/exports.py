@@ -11,7 +11,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from audit import access as log
-from audit import ports, redaction, services
+from audit import ports, redaction, sealing, services
 from audit.errors import ExportError, ExportStateForbids
 from audit.exports import access
 from audit.exports.facts import COLUMNS
@@ -115,6 +115,7 @@ def _page(request: ReaderRequest, form: ExportForm | None = None) -> HttpRespons
         "is_confirmed": all(needed(request) is None for needed in ports.step_up),
         "checkpoints": checkpoints,
         "columns": COLUMNS.items(),
+        "seal": sealing.seal(member.organization_id),
     }
     is_part = request.headers.get("HX-Target") == "exports"
     status = HTTPStatus.UNPROCESSABLE_ENTITY if context["form"].errors else HTTPStatus.OK
