@@ -191,14 +191,16 @@ def _told(organization_id: str, entries: Sequence[Entry]) -> Iterator[Told]:
     for entry in entries:
         try:
             parsed = entry.parsed()
-        except EntryInvalid:
+            act = Act(parsed.act)
+        # An act that there is not is no error of the form: somebody changed one letter of it.
+        except (EntryInvalid, ValueError):
             logger.warning("%s: no mail of entry %s: its bytes are no entry", organization_id, entry.index)
             continue
         about = subjects.get(entry.target, ports.Subject())
         yield Told(
             epoch=entry.epoch,
             index=entry.index,
-            act=Act(parsed.act),
+            act=act,
             at=parsed.t,
             target=entry.target,
             actor=parsed.actor,

@@ -221,7 +221,8 @@ def body_of(delivery: Delivery, facts: Mapping[str, Any]) -> bytes:
 
 def facts_of(delivery: Delivery) -> Mapping[str, Any]:
     """Return what the port adds to a delivery's data now."""
-    added = ports.webhook_facts.get(Act(delivery.act)) if delivery.place is not None else None
+    known = delivery.place is not None and delivery.act in Act
+    added = ports.webhook_facts.get(Act(delivery.act)) if known else None
     if added is None:
         return {}
     epoch, index = delivery.place or (0, 0)

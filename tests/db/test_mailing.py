@@ -21,7 +21,7 @@ from keys.secret import Kind
 from orgs import services
 from orgs.models import Project, User
 from orgs.roles import Role
-from tests import builders, key_builders
+from tests import builders, key_builders, ledgers
 
 WORKER = Actor.system("worker")
 LOCMEM = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
@@ -569,3 +569,17 @@ def test_a_mail_server_that_dies_stops_the_run(cast, monkeypatch):
             mailing._send(claimed, mailer)
         tasks.send_mails()
     assert sorted(row.attempts for row in rows(cast.acme)) == [1, 1]
+
+
+def test_an_entry_whose_act_somebody_changed_keeps_nobody_elses_mail_back(cast):
+    key = key_of(cast)
+    append(cast.acme, "key.leaked", key.id)
+    with ledgers.without_triggers() as superuser:
+        superuser.execute(
+            "UPDATE audit_entry SET leaf = convert_to(replace(convert_from(leaf, 'UTF8'), 'key.leaked', 'key.leakee'),"
+            " 'UTF8') WHERE organization_id = %s AND act = 'key.leaked'",
+            [cast.acme.id],
+        )
+    append(cast.acme, "key.leaked", key.id)
+    work(cast.acme)
+    assert addressed()

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from audit import ports, services, tenancy
 from audit.models import Delivery, EndpointSecret
-from audit.webhooks import signing
+from audit.webhooks import claims, signing
 from tests import builders
 from tests.webhooks import acting
 
@@ -207,3 +207,9 @@ class TestRetrying:
         acting.cause(cast.acme)
         acting.deliver()
         assert len(hooks.got) == before
+
+
+def test_an_act_that_there_is_not_adds_no_facts():
+    """Whoever has the application's login may append one; its deliveries must not stop the others."""
+    delivery = Delivery(organization_id="org_a", act="nobody.knows", epoch=1, index=3)
+    assert claims.facts_of(delivery) == {}
