@@ -54,7 +54,7 @@ def erase_person(
         addresses: e-mail addresses to look for, beside those of the account and those with which the person acted.
         with_notes: erase the free text that they wrote, too (notes, reasons, descriptions). What others wrote goes
             where it holds one of the addresses.
-        note: why, in free text, such as a ticket's number; sealed.
+        note: why, in free text, such as a ticket's number; sealed, without the addresses that it erases.
 
     Writes a row, and `ledger.erasure` entries, none where nothing is found. Raises `LedgerUnavailable`.
     """
@@ -69,7 +69,7 @@ def erase_person(
             asked_by=actor.id,
             created_at=timezone.now(),
         )
-        if _step(erasure, actor=actor, note=note):
+        if _step(erasure, actor=actor, note=finding.without(note, sought.addresses)):
             queue.put(
                 "audit.erase",
                 lock=f"erase {erasure.id}",

@@ -174,6 +174,12 @@ class TestWhatGoes:
         assert left[said.i, "email"] == cast.alice.email
         assert left[said.i, "note"] == "ticket 4711"
 
+    def test_the_reason_does_not_keep_what_it_erases(self, cast):
+        record(cast.acme, bob_of(cast), "key.created", "key_1")
+        erase(cast, cast.bob, note=f"{cast.bob.email.upper()} asked for it")
+        said = builders.entries(cast.acme.id)[-1]
+        assert sealed_of(cast.acme.id)[said.i, "note"] == "(erased) asked for it"
+
     def test_another_organizations_ledger_keeps_its_own(self, cast):
         stranger = replace(cast.member(cast.mallory), name="X")
         record(cast.elsewhere, stranger, "key.created", "key_1")
