@@ -4,15 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from audit import key_files, note
 from audit.models import Checkpoint
 from audit.notary import state
 
+# The newest keys: with more of them a log of the longest name has a note that no entry can hold.
+MOST_SIGNERS: Final = 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastNote:
-    """How far a ledger was signed: `size` entries of `epoch`, and the note that says so, by every key in the folder."""
+    """How far a ledger was signed: `size` entries of `epoch`, and the note of that, by the folder's newest keys."""
 
     organization_id: str
     epoch: int
@@ -48,6 +52,6 @@ def held(folder: Path) -> Iterator[dict[str, LastNote]]:
                 epoch=signed.epoch,
                 size=signed.point.size,
                 root=signed.point.root,
-                note=note.sign(text, signed.origin, *keys),
+                note=note.sign(text, signed.origin, *keys[-MOST_SIGNERS:]),
             )
         yield last
