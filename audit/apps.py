@@ -12,5 +12,6 @@ class AuditConfig(AppConfig):
         from audit.webhooks import signing  # noqa: PLC0415
 
         redaction.filters.append(signing.redact)
-        ports.on_appended += [webhooks.deliver_soon, mailing.on_appended, search.on_appended]
+        ports.on_appended += [mailing.on_appended, search.on_appended]
+        ports.on_heard += [webhooks.deliver_soon]
         ports.subjects.append(subjects.subjects)

@@ -141,11 +141,15 @@ def _append(organization_id: str, drafts: list[Draft]) -> None:
     fresh_origin = entry_rules.origin(settings.LEDGER_ORIGIN_HOST, organization_id)
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM ledger_begin(%s, %s)", [organization_id, fresh_origin])
-        log, index, prev, at, behind = cursor.fetchone()
+        log, index, prev, at, behind, is_heard = cursor.fetchone()
         leaves, openings = _chain(_with_notices(drafts, log, index, behind), log, index, bytes(prev), at)
         cursor.execute("SELECT ledger_append(%s, %s, %s)", [organization_id, leaves, json.dumps(openings)])
-    for told in ports.on_appended:
-        told(organization_id, [draft.act for draft in drafts])
+    _tell(organization_id, [draft.act for draft in drafts], is_heard=is_heard)
+
+
+def _tell(organization_id: str, acts: list[Act], *, is_heard: bool) -> None:
+    for told in (*ports.on_appended, *(ports.on_heard if is_heard else ())):
+        told(organization_id, acts)
 
 
 def _with_notices(drafts: list[Draft], log: str, index: int, behind: int) -> list[Draft]:
@@ -252,8 +256,7 @@ def reopen(organization_id: str, drafted: Draft, *, log: str, at: datetime) -> N
             cursor.execute("SELECT ledger_reopen(%s, %s, %s)", [organization_id, leaf, json.dumps(openings)])
     except DatabaseError as error:
         raise LedgerUnavailable(str(error).partition("\n")[0]) from error
-    for told in ports.on_appended:
-        told(organization_id, [drafted.act])
+    _tell(organization_id, [drafted.act], is_heard=True)
 
 
 @cache

@@ -58,6 +58,8 @@ class StaffRequest(Request):
 # Called for each organization in the transaction that appended entries to its ledger, after they were: to put jobs
 # into the queue that commit with them. (organization's id, acts in their order; a mass act has 10,000 of them).
 on_appended: list[Callable[[str, Sequence[Act]], None]] = []
+# The same, only where the organization has a webhook that is enabled.
+on_heard: list[Callable[[str, Sequence[Act]], None]] = []
 
 # Facts that a webhook's body carries beside those of its entry, by act: (organization's id, the entry's data) → what
 # is added to `data`. Asked at each attempt, so that they may be such as do not stay; never a secret in the clear.

@@ -13,7 +13,6 @@ from audit.webhooks import patterns, retention, running
 LANE = "webhooks"
 EVERY_TEN_SECONDS = "* * * * * */10"
 HOURLY = "17 * * * *"
-# Asked at each append, under the lock of the ledger's head.
 IS_HEARD = """
     SELECT EXISTS (SELECT FROM audit_endpoint
         WHERE organization_id = %s AND disabled_at IS NULL AND acts && string_to_array(%s, ' ')::varchar[])

@@ -159,8 +159,8 @@ class Appending:
 
     def __init__(self, app, organization_id):
         self.app, self.organization_id = works_in(app, organization_id), organization_id
-        begin = "SELECT * FROM ledger_begin(%s, %s)"
-        self.log, self.i, self.prev, self.at, _ = app.execute(
+        begin = "SELECT log, next_index, prev, at FROM ledger_begin(%s, %s)"
+        self.log, self.i, self.prev, self.at = app.execute(
             begin, [organization_id, f"ledger.example/ledger/{organization_id}"]
         ).fetchone()
 

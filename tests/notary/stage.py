@@ -78,8 +78,8 @@ class Stage:
         with psycopg.connect(dsn.replaced(self.environment["DATABASE_URL"])) as connection:
             connection.execute("SELECT set_config('app.organization', %s, true)", [organization_id])
             origin = entry_rules.origin(HOST, organization_id)
-            [(log, index, prev, at, _)] = connection.execute(
-                "SELECT * FROM ledger_begin(%s, %s)", [organization_id, origin]
+            [(log, index, prev, at)] = connection.execute(
+                "SELECT log, next_index, prev, at FROM ledger_begin(%s, %s)", [organization_id, origin]
             ).fetchall()
             leaves, openings = [], []
             for i in range(index, index + count):
