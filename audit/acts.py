@@ -117,6 +117,7 @@ class Act(StrEnum):
     LEDGER_OPENED = "ledger.opened"
     LEDGER_CHECKPOINT = "ledger.checkpoint"
     LEDGER_ERASURE = "ledger.erasure"
+    LEDGER_ERASURE_REQUESTED = "ledger.erasure_requested"
     LEDGER_KEY_ADDED = "ledger.key_added"
     LEDGER_KEY_RETIRED = "ledger.key_retired"
     LEDGER_REOPENED = "ledger.reopened"

@@ -69,6 +69,7 @@ TONES: Final = {
     "member.removed": "warn",
     "user.disabled": "warn",
     "ledger.erasure": "warn",
+    "ledger.erasure_requested": "warn",
     "ledger.reopened": "bad",
     "clock.regressed": "warn",
 }

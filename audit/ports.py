@@ -156,6 +156,6 @@ class Unsealed:
 # Called in the transaction that erases these fields, before they go, so that copies of them go with them.
 # (organization's id, fields).
 on_erased: list[Callable[[str, Sequence[Unsealed]], None]] = []
-# Called at the end of an erasure, in its transaction, for what else an app keeps of somebody with these addresses
-# and has no more use for. (organization's id, addresses in lower case).
+# Called as an erasure begins, in its transaction, which leaves an entry: for what else an app keeps of somebody with
+# these addresses and has no more use for. (organization's id, addresses in lower case).
 on_person_erased: list[Callable[[str, Sequence[str]], None]] = []

@@ -100,9 +100,13 @@ QUIET: Final = {
     "audit_endpointsecret": Quiet(
         why="deleted once it signs no more; that it will not was an entry", operations=frozenset({DELETE})
     ),
+    "audit_erasure": Quiet(
+        why="how far the worker is with an erasure; what it takes goes with an entry",
+        columns=("addresses", "epoch", "index", "entries", "fields", "finished_at"),
+    ),
     "audit_export": Quiet(
         why="how far the worker is with an export",
-        columns=("state", "claim", "attempts", "done", "total", "epoch"),
+        columns=("state", "claim", "attempts", "done", "total", "entries", "size", "epoch", "reason"),
     ),
     "audit_exportpart": _evidence("the bytes of an export: copies of entries"),
 }

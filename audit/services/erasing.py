@@ -56,7 +56,8 @@ def erase_person(
             where it holds one of the addresses.
         note: why, in free text, such as a ticket's number; sealed, without the addresses that it erases.
 
-    Writes a row, and `ledger.erasure` entries, none where nothing is found. Raises `LedgerUnavailable`.
+    Writes a row, and `ledger.erasure` entries; where there is nothing yet for one to name, that it was asked for, as
+    `ledger.erasure_requested`. Raises `LedgerUnavailable`.
     """
     with tenancy.within(organization_id), ledger.recording(organization_id, actor):
         sought = sought_of(organization_id, person_id, addresses, with_notes=with_notes)
@@ -69,7 +70,15 @@ def erase_person(
             asked_by=actor.id,
             created_at=timezone.now(),
         )
-        if _step(erasure, actor=actor, note=finding.without(note, sought.addresses)):
+        note = finding.without(note, sought.addresses)
+        has_more = _step(erasure, actor=actor, note=note)
+        # In this step, which leaves an entry: the last one need not find anything.
+        _clean_descriptions(erasure)
+        for forget in ports.on_person_erased:
+            forget(organization_id, sought.addresses)
+        if not erasure.entries:
+            _record_request(erasure, actor=actor, note=note)
+        if has_more:
             queue.put(
                 "audit.erase",
                 lock=f"erase {erasure.id}",
@@ -134,7 +143,6 @@ def _step(erasure: Erasure, *, actor: Actor, note: str) -> bool:
     for forget in ports.on_erased:
         forget(organization_id, unsealed)
     if not has_more:
-        _clean_descriptions(erasure)
         _clean_addresses(organization_id, sought.addresses)
         erasure.addresses, erasure.finished_at = [], timezone.now()
     erasure.entries += len({each.position for each in found})
@@ -164,9 +172,7 @@ def _record(erasure: Erasure, found: Sequence[Found], *, actor: Actor, note: str
     """Append the entries that name what goes; appending them deletes it."""
     if not found:
         return
-    # Who erases their own data leaves none behind in doing so.
-    who = Actor(id=actor.id, request_id=actor.request_id) if actor.id == erasure.person_id else actor
-    with ledger.recording(erasure.organization_id, who) as entry:
+    with ledger.recording(erasure.organization_id, _who(erasure, actor)) as entry:
         epoch = _epoch(erasure.organization_id)
         for batch in erasures.batches((each.position, each.field) for each in found):
             entry(
@@ -175,6 +181,24 @@ def _record(erasure: Erasure, found: Sequence[Found], *, actor: Actor, note: str
                 data={"erasure": erasure.id, "with_notes": erasure.with_notes, **batch.data(epoch)},
                 sealed={"note": note},
             )
+
+
+def _record_request(erasure: Erasure, *, actor: Actor, note: str) -> None:
+    """Append that somebody asked: a row is written, and what quotes the person elsewhere is cleaned all the same."""
+    with ledger.recording(erasure.organization_id, _who(erasure, actor)) as entry:
+        entry(
+            Act.LEDGER_ERASURE_REQUESTED,
+            # Not the person: nothing says that this organization ever knew them.
+            target=erasure.id,
+            data={"with_notes": erasure.with_notes},
+            sealed={"note": note},
+        )
+
+
+def _who(erasure: Erasure, actor: Actor) -> Actor:
+    """Return the actor without what is personal where they erase themselves: they leave none behind in doing so."""
+    is_own = actor.id == erasure.person_id
+    return Actor(id=actor.id, request_id=actor.request_id) if is_own else actor
 
 
 def _epoch(organization_id: str) -> int:
@@ -231,15 +255,13 @@ def _describer(endpoint: Endpoint) -> str:
 
 
 def _clean_addresses(organization_id: str, addresses: Sequence[str]) -> None:
-    """Take the addresses out of what else quotes them, and let the other apps do so with what they keep."""
+    """Take the addresses out of what else quotes them."""
     words = [address for address in addresses if len(address) >= SHORTEST]
     for mail in Mail.objects.filter(_any_of(words, "text", "subject"), organization_id=organization_id):
         _clean(mail, words)
     for attempt in Attempt.objects.filter(_any_of(words, "text", "detail"), organization_id=organization_id):
         attempt.text, attempt.detail = (finding.without(t, words) for t in (attempt.text, attempt.detail))
         attempt.save(update_fields=["text", "detail"])
-    for forget in ports.on_person_erased:
-        forget(organization_id, addresses)
 
 
 def _any_of(words: Sequence[str], *columns: str) -> Q:

@@ -292,13 +292,15 @@ class TestTheLedgerAfterwards:
             newer = bundles.read(open_bundle(cast.acme.id))
         assert cast.bob.email not in newer.openings.values()
 
-    def test_twice_is_harmless_and_says_nothing(self, cast):
+    def test_twice_is_harmless_and_says_only_that_it_was_asked_for(self, cast):
         record(cast.acme, bob_of(cast), "key.created", "key_1")
         erase(cast, cast.bob)
-        before = builders.entries(cast.acme.id)
-        again = erase(cast, cast.bob)
+        with builders.gains(cast.acme.id, "ledger.erasure_requested") as told:
+            again = erase(cast, cast.bob)
         assert (again.entries, again.fields) == (0, 0)
-        assert builders.entries(cast.acme.id) == before
+        # Nothing says that this organization ever knew them.
+        assert told[0].data["target"] == again.id
+        assert cast.bob.id not in str(told[0].data)
         verified(cast.acme.id)
 
     def test_thousands_of_entries_are_several_erasures(self, cast, monkeypatch):
@@ -392,8 +394,9 @@ class TestTheCommand:
         assert "erased" in self.run(*where)
         assert cast.bob.email not in sealed_of(cast.acme.id).values()
         assert "nothing found" in self.run(*where)
-        said = builders.entries(cast.acme.id)[-1]
-        assert (said.actor, said.data["target"]) == ("sys_command", cast.bob.id)
+        *_, said, asked = builders.entries(cast.acme.id)
+        assert (said.act, said.actor, said.data["target"]) == ("ledger.erasure", "sys_command", cast.bob.id)
+        assert (asked.act, asked.actor) == ("ledger.erasure_requested", "sys_command")
 
     def test_everywhere(self, cast):
         builders.join(cast.bob, cast.elsewhere, Role.VIEWER)

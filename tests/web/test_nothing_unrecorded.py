@@ -272,6 +272,15 @@ def _erase(world: World) -> Ask:
     )
 
 
+def _erase_nobody(world: World) -> Ask:
+    """Of somebody of whom there is nothing the request is kept all the same."""
+    nobody = f"{builders.unique('nobody')}@example.com"
+    form = {"who": nobody, "confirmation": nobody}
+    return Ask(
+        client=world.alice, path=reverse("audit:erase"), form=form, wrong={**form, "confirmation": "x"}
+    )
+
+
 def _support_begin(world: World) -> Ask:
     return Ask(
         client=world.staff(), path=reverse("audit:support_begin"), form=WHY, wrong={**WHY, "reason": "x"}
@@ -350,6 +359,7 @@ CHANGING: dict[str, Row] = {
     "orgs:environment_rename": by_owner("orgs:environment_rename", {"name": "Renamed"}),
     "orgs:environment_archive": by_owner("orgs:environment_archive"),
     "audit:erase": _erase,
+    "audit:erase nobody": _erase_nobody,
     "audit:support_begin": _support_begin,
     "audit:support_end": _support_end,
     "audit:support_open": _support_open,
