@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import connection
@@ -168,6 +168,12 @@ def opened(organization_id: str, found: Sequence[Entry]) -> list[Found]:
         )
         for entry in found
     ]
+
+
+def told(entry: Entry) -> Mapping[str, Any]:
+    """Return what an entry says, without what it seals; nothing where its bytes are no entry any more."""
+    parsed = _parsed(entry)
+    return parsed.data if parsed else {}
 
 
 def revocable(member: Reader, ids: Collection[str]) -> dict[str, str]:

@@ -26,6 +26,7 @@ urlpatterns = [
     path("log/check", checking.checking, name="checking"),
     path("log/check/check_ledger.go", checking.checking_program, name="checking_program"),
     path("log/<place:place>", log.entry, name="entry"),
+    path("settings/support", log.support_access, name="support_access"),
     path("support", support.console, name="support"),
     path("support/begin", support.support_begin, name="support_begin"),
     path("support/end", support.support_end, name="support_end"),

@@ -66,6 +66,7 @@ READABLE: Final[Mapping[str, str]] = {
     "audit:entry_proof": "proof of an entry",
     "audit:entry_leaf": "bytes of an entry",
     "audit:checking": "how to check the ledger",
+    "audit:support_access": "support access",
     "orgs:settings": "settings",
     "orgs:organization": "organization",
     "orgs:members": "members",

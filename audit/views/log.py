@@ -15,6 +15,7 @@ from audit.forms import LogFilter
 from audit.paging import Page
 from audit.ports import Reader, ReaderRequest
 from audit.standing import StandingState
+from audit.support import history
 
 PAGE_SIZE: Final = 50
 
@@ -85,6 +86,20 @@ def entry_leaf(request: ReaderRequest, place: tuple[int, int]) -> HttpResponse:
     """Download the bytes of an entry that are hashed, and not one more."""
     found = access.entry(request.member, place).entry
     return _download(bytes(found.leaf), _file_name(place) + ".json", "application/octet-stream")
+
+
+@require_safe
+def support_access(request: ReaderRequest) -> HttpResponse:
+    """Show which support visits there were, a page of them, and what each was shown."""
+    now = timezone.now()
+    found, older = history.visits(request.member, request.GET, now)
+    context = {
+        "place": "orgs",
+        "visits": found,
+        "running": [visit for visit in found if visit.is_running],
+        "older": older and f"{reverse('audit:support_access')}?before={older}",
+    }
+    return render(request, "audit/support_access.html", context)
 
 
 def _listed(member: Reader, form: LogFilter, page: Page) -> dict[str, Any]:

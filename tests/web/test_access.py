@@ -63,6 +63,7 @@ MATRIX = {
     "audit:erasure": ("offffnl", "mmmmmml"),
     "audit:checking": ("oooonol", "mmmmmml"),
     "audit:checking_program": ("oooonol", "mmmmmml"),
+    "audit:support_access": ("oononol", "mmmmmml"),
     # To all but support staff (test_support_visits) they are not there.
     "audit:support": ("nnnnnnl", "nnnnnnl"),
     "audit:support_begin": ("nnnnnnl", "nnnnnnl"),
