@@ -27,6 +27,8 @@ from orgs.requests import PageRequest
 ORGANIZATION, PROJECT = "organization", "project"
 STARTED, SEEN = "started_at", "seen_at"
 SEEN_EVERY = timedelta(minutes=1)
+# A header of what a page asks by the clock (app.js).
+POLL = "Keystead-Poll"
 ADMIN_SITE = "admin"
 
 View = Callable[..., HttpResponseBase]
@@ -124,6 +126,9 @@ def _is_over(request: PageRequest) -> bool:
     started = request.session.setdefault(STARTED, now.timestamp())
     if now.timestamp() - started > settings.SESSION_ABSOLUTE_AGE.total_seconds():
         return True
+    # What a page asks by the clock is no use of it: nobody may sit there any more.
+    if POLL in request.headers:
+        return False
     if now.timestamp() - request.session.get(SEEN, 0) > SEEN_EVERY.total_seconds():
         request.session[SEEN] = now.timestamp()
     return False

@@ -1,5 +1,6 @@
 """The security log: an organization's entries, and each of them alone, with its proof."""
 
+from collections.abc import Mapping
 from shlex import quote
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from audit import access, describe, paging, proof, redaction, sealing, standing,
 from audit.forms import LogFilter
 from audit.paging import Page
 from audit.ports import Reader, ReaderRequest
+from audit.sealing import Seal
 from audit.standing import StandingState
 from audit.support import history
 
@@ -27,6 +29,8 @@ def log(request: ReaderRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("audit:log"))
     member = request.member
     access.entries(member)
+    if request.headers.get("HX-Target") == "seal":
+        return _answered(request, "components/seal.html", {"seal": _seal(member)})
     form = LogFilter(request.GET, actors=access.actors(member))
     wanted = form.wanted()
     page = (
@@ -39,13 +43,11 @@ def log(request: ReaderRequest) -> HttpResponse:
         "form": form,
         "menus": form.menus(with_actors=member.reads_whole_log),
         "reads_whole_log": member.reads_whole_log,
-        "seal": sealing.seal(member.organization_id) if member.reads_whole_log else None,
+        "seal": _seal(member),
         "now": timezone.now(),
         "is_part": is_part,
     }
-    response = render(request, "audit/log.html#rows" if is_part else "audit/log.html", context)
-    patch_vary_headers(response, ["HX-Request"])
-    return response
+    return _answered(request, "audit/log.html#rows" if is_part else "audit/log.html", context)
 
 
 @require_safe
@@ -100,6 +102,16 @@ def support_access(request: ReaderRequest) -> HttpResponse:
         "older": older and f"{reverse('audit:support_access')}?before={older}",
     }
     return render(request, "audit/support_access.html", context)
+
+
+def _seal(member: Reader) -> Seal | None:
+    return sealing.seal(member.organization_id) if member.reads_whole_log else None
+
+
+def _answered(request: ReaderRequest, template: str, context: Mapping[str, Any]) -> HttpResponse:
+    response = render(request, template, context)
+    patch_vary_headers(response, ["HX-Request", "HX-Target"])
+    return response
 
 
 def _listed(member: Reader, form: LogFilter, page: Page) -> dict[str, Any]:

@@ -202,6 +202,10 @@ function failed(text) {
 
 // A choice in a menu closes it, and the swap replaces it: the keyboard goes on at the menu's new button
 let returnTo = "";
+// What asks by the clock says so: the session does not count it as use
+on("htmx:configRequest", ({ detail: { elt, headers, triggeringEvent } }) => {
+  if (!triggeringEvent && elt.matches("[hx-trigger^=every]")) headers["Keystead-Poll"] = "1";
+});
 on("htmx:beforeRequest", (event) => {
   // What asks by the clock waits while nobody looks, or somebody has a menu of it open
   if (event.target.matches("[data-poll]") && (document.hidden || $("details.menu[open]", event.target))) return event.preventDefault();

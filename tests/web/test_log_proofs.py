@@ -83,8 +83,30 @@ class TestSeal:
         client = builders.signed_in(cast.carol)
         notary.round()
         part = client.get("/log", headers={"HX-Request": "true", "HX-Target": "rows"}).content.decode()
-        assert '<div id="seal" hx-swap-oob="true">' in part
+        assert '<div id="seal" hx-swap-oob="true" ' in part
         assert 'hx-swap-oob="true"' not in client.get("/log").content.decode()
+
+    def test_a_page_asks_for_it_alone_until_all_is_signed(self, cast, notary):
+        client = builders.signed_in(cast.carol)
+        notary.round()
+        record(cast.acme, cast.member(cast.alice), times=3)
+        assert "3 newer entries" in words(client.get("/log"))
+        notary.round()
+        part = client.get("/log", headers={"HX-Request": "true", "HX-Target": "seal"})
+        page = part.content.decode()
+        assert page.lstrip().startswith('<div id="seal" hx-get="/log" hx-trigger="every 10s"')
+        assert " data-poll>" in page
+        assert f"Signed up to entry {newest(cast.acme).size - 1}" in page
+        assert "newer" not in page
+        assert "rows" not in page
+        assert "HX-Target" in part["Vary"]
+
+    def test_who_reads_their_own_entries_alone_gets_none(self, cast, notary):
+        notary.round()
+        part = builders.signed_in(cast.bob).get("/log", headers={"HX-Request": "true", "HX-Target": "seal"})
+        assert part.content.decode().strip() == ""
+        vera = builders.signed_in(cast.vera)
+        assert vera.get("/log", headers={"HX-Target": "seal"}).status_code == 404
 
     def test_an_alarm_names_the_entry_and_reaches_nobody_else(self, cast, notary):
         client = builders.signed_in(cast.carol)
@@ -106,6 +128,8 @@ class TestSeal:
             )
             try:
                 response = client.get("/log")
+                # It would be said aloud again and again.
+                assert "data-poll" not in response.content.decode()
                 elsewhere = builders.signed_in(cast.mallory).get("/log")
                 own = builders.signed_in(cast.bob).get("/log")
             finally:

@@ -250,6 +250,15 @@ class TestSession:
         with time_machine.travel(now + timedelta(minutes=91), tick=False):
             assert client.get("/settings").url.startswith("/login")
 
+    def test_what_a_page_asks_by_the_clock_is_no_use_of_it(self, cast):
+        client = builders.signed_in(cast.bob)
+        now = timezone.now()
+        for minutes in (10, 20, 29):
+            with time_machine.travel(now + timedelta(minutes=minutes), tick=False):
+                assert client.get("/log", headers={"Keystead-Poll": "1"}).status_code == 200
+        with time_machine.travel(now + timedelta(minutes=32), tick=False):
+            assert client.get("/log", headers={"Keystead-Poll": "1"}).url.startswith("/login")
+
     def test_is_over_after_twelve_hours_however_busy(self, user):
         client = builders.signed_in(user)
         now = timezone.now()

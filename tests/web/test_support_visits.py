@@ -211,6 +211,10 @@ class TestPolls:
         with builders.gains(world.cast.acme.id, "support.viewed"):
             client.get("/log", **HTMX)
 
+    def test_the_seal_does_not_ask_for_itself(self, visiting):
+        assert 'id="seal"' in (page := visiting.get("/log").content.decode())
+        assert "data-poll" not in page
+
 
 class TestChangingNothing:
     @pytest.mark.parametrize("method", UNSAFE)
