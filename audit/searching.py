@@ -97,6 +97,17 @@ def behind() -> list[str]:
         return [organization_id for (organization_id,) in cursor.fetchall()]
 
 
+def lag() -> int:
+    """Return how many entries of all organizations wait for the worker to keep their words, in blocks of 64.
+
+    They are found all the same, one by one, until a search gives up sooner than it should.
+    """
+    with tenancy.everywhere(tenancy.Reason.HEALTH), connection.cursor() as cursor:
+        cursor.execute("SELECT audit_search_lag()")
+        row: tuple[int] = cursor.fetchone()
+    return row[0]
+
+
 def keep_words(organization_id: str, *, most: int = MOST_BLOCKS) -> int:
     """Keep the words of up to `most` blocks of 64 entries in a transaction of its own; return how many it were.
 

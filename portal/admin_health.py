@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from audit import mailing, notary_pulse, pulse
+from audit import mailing, notary_pulse, pulse, searching
 from audit.models import Delivery, Mail
 
 MOST_LISTED: Final = 20
@@ -22,6 +22,7 @@ def health(request: HttpRequest) -> HttpResponse:
         "pulse": pulse.read(),
         "notary": notary_pulse.read(),
         "undelivered": pulse.undelivered(),
+        "search_behind": searching.lag(),
         "failed_tasks": pulse.failed_tasks(),
         "mail_is_on": mailing.is_on(),
         "given_up": Mail.objects.filter(state=Mail.State.GIVEN_UP).order_by("-created_at")[:MOST_LISTED],

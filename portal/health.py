@@ -5,7 +5,7 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
-from audit import notary_pulse, pulse
+from audit import notary_pulse, pulse, searching
 from portal import errors
 
 
@@ -21,14 +21,15 @@ def healthz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
 def readyz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
     """Say whether requests can be served: the database answers and its migrations are there.
 
-    A missing worker or notary, and what the notary found wrong with a ledger, are told and change nothing of that: keys
-    are verified and pages are served without them. Who balances requests reads the status code; who is to be woken, the
-    words and counts.
+    A missing worker or notary, what the notary found wrong with a ledger, and how many entries the search has yet to
+    keep the words of, are told and change nothing of that: keys are verified and pages are served without them. Who
+    balances requests reads the status code; who is to be woken, the words and counts.
     """
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM orgs_organization LIMIT 1")
         found, waiting, notary = pulse.read(), pulse.undelivered(), notary_pulse.read()
+        unread = searching.lag()
     except errors.UNAVAILABLE:
         return JsonResponse({"status": "unavailable", "database": "unreachable"}, status=503)
     return JsonResponse(
@@ -46,6 +47,7 @@ def readyz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001
                 "oldest_seconds": found.oldest_seconds,
                 "failed": found.jobs_failed,
             },
+            "search_behind": unread,
             "undelivered": {"webhooks": waiting.webhooks, "mails": waiting.mails},
         }
     )

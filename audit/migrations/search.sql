@@ -124,6 +124,16 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY h.organization_id
 $$;
 
+-- Under `everywhere`: how many entries of all organizations' newest epochs stand in no block of words yet, beside the
+-- last ones, which make no block. One step along an index for each organization.
+CREATE FUNCTION audit_search_lag() RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 64 * (coalesce(sum(greatest(0, h.size / 64 - coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b
+            WHERE b.organization_id = h.organization_id AND b.epoch = h.epoch), 0))), 0)
+        + (SELECT count(*) FROM public.audit_searchblock b WHERE b.words IS NULL AND b.is_due AND current_setting('app.organization', true) = '*'))::bigint
+    FROM public.audit_head h WHERE current_setting('app.organization', true) = '*'
+$$;
+
 -- For ledger_erase, and nobody else may call it: forget the words of the blocks in which these entries stand (an
 -- entry's block is its index / 64, which this does itself), once their openings are deleted. Until the worker has read
 -- the blocks again, from what is left, they are read directly.
@@ -371,10 +381,10 @@ END $$;
 ALTER TABLE audit_searchblock ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON audit_searchblock FROM PUBLIC, keystead_app;
 REVOKE ALL ON FUNCTION audit_terms(text), audit_text(audit_entry), audit_block(text, smallint, bigint), audit_search_lock(text), audit_search_write(integer),
-    audit_search_behind(), audit_search_forget(text, smallint, bigint[]), audit_matches(audit_query, audit_entry, boolean),
+    audit_search_behind(), audit_search_lag(), audit_search_forget(text, smallint, bigint[]), audit_matches(audit_query, audit_entry, boolean),
     audit_look(audit_query, text, integer, bigint, integer, bigint, boolean, integer, integer),
     audit_look_in_blocks(audit_query, integer, bigint, bigint, boolean, integer, integer),
     audit_search(text[], boolean, text, text[], text, text, boolean, timestamptz, timestamptz, integer, bigint, integer, bigint, boolean, integer)
     FROM PUBLIC, keystead_app;
-GRANT EXECUTE ON FUNCTION audit_search_write(integer), audit_search_behind(),
+GRANT EXECUTE ON FUNCTION audit_search_write(integer), audit_search_behind(), audit_search_lag(),
     audit_search(text[], boolean, text, text[], text, text, boolean, timestamptz, timestamptz, integer, bigint, integer, bigint, boolean, integer) TO keystead_app;

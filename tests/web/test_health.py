@@ -6,15 +6,17 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
+from django.db import connection
 from django.template import Context, Template
 from django.test import Client
 from django.urls import reverse
 
-from audit import tenancy
-from audit.models import Mail
+from audit import ledger, searching, tenancy
+from audit.actors import Actor
+from audit.models import Entry, Mail
 from tests import builders, ledgers
 
-KEYS = {"status", "database", "worker", "worker_seen_seconds", "queue", "undelivered"} | {
+KEYS = {"status", "database", "worker", "worker_seen_seconds", "queue", "search_behind", "undelivered"} | {
     f"notary{what}" for what in ("", "_beat_seconds", "_swept_seconds", "_alarms")
 }
 
@@ -190,6 +192,47 @@ class TestTheNotary:
     def shown():
         client = builders.signed_in(builders.person("Olga", is_superuser=True))
         assert client.get(reverse("admin:index")).status_code == 200
+        return client.get(reverse("admin:health")).content.decode()
+
+
+class TestTheSearch:
+    def test_how_far_it_is_behind(self):
+        while any(searching.keep_words(each) for each in searching.behind()):
+            pass
+        assert readyz()["search_behind"] == 0
+        assert "up to date" in self.shown()
+        acme = builders.organization()
+        ledgers.append(acme.id, 3 * 64)
+        found = readyz()
+        assert (found["status"], found["search_behind"]) == ("ok", 3 * 64)
+        assert "192 entries behind" in self.shown()
+        # The last ones make no block: they are nobody's delay.
+        searching.keep_words(acme.id, most=2)
+        assert readyz()["search_behind"] == 64
+        searching.keep_words(acme.id)
+        assert readyz()["search_behind"] == 0
+
+    def test_what_an_erasure_took_is_read_again(self):
+        acme, bob = builders.organization(), Actor(id="usr_bob", name=builders.unique("Bob"))
+        ledgers.append(acme.id, 2 * 64, actor=bob)
+        searching.keep_words(acme.id)
+        before = readyz()["search_behind"]
+        with tenancy.within(acme.id):
+            first = Entry.objects.of(acme.id).filter(actor=bob.id).oldest_first().first()
+            with ledger.recording(acme.id, Actor.system("tests")) as entry:
+                entry("ledger.erasure", target="usr_bob", data={"entries": [first.index], "fields": ["name"]})
+        assert readyz()["search_behind"] == before + 64
+
+    def test_nobody_asks_from_within_an_organization(self):
+        acme = builders.organization()
+        ledgers.append(acme.id, 2 * 64)
+        with tenancy.within(acme.id), connection.cursor() as cursor:
+            cursor.execute("SELECT audit_search_lag()")
+            assert cursor.fetchone()[0] == 0
+
+    @staticmethod
+    def shown():
+        client = builders.signed_in(builders.person("Olga", is_superuser=True))
         return client.get(reverse("admin:health")).content.decode()
 
 
