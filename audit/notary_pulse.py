@@ -14,6 +14,8 @@ from audit import tenancy
 
 # It says every two seconds that it lives.
 MISSING_AFTER: Final = timedelta(seconds=30)
+# As `audit.notary` names what is wrong with the keys that sign, and not with a ledger.
+KEY: Final = "key"
 ALL: Final = "SELECT beat_at, swept_at, alarms FROM audit_notary"
 OWN: Final = "SELECT beat_at, swept_at, alarms FROM audit_notary_of()"
 
@@ -38,6 +40,11 @@ class Alarm:
         """Where it is: (epoch, index); None where no entry can be named."""
         return None if self.index is None else (self.epoch, self.index)
 
+    @property
+    def is_of_key(self) -> bool:
+        """Whether every entry is as it was signed, and it is a key that is missing: the notary has not read it."""
+        return self.kind == KEY
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotaryPulse:
@@ -50,6 +57,16 @@ class NotaryPulse:
     beat_at: datetime | None
     swept_at: datetime | None
     alarms: Sequence[Alarm]
+
+    @property
+    def faults(self) -> Sequence[Alarm]:
+        """Those about ledgers that are not as they were signed."""
+        return [alarm for alarm in self.alarms if not alarm.is_of_key]
+
+    @property
+    def key_alarms(self) -> Sequence[Alarm]:
+        """Those about keys that a ledger announces and the notary does not sign with."""
+        return [alarm for alarm in self.alarms if alarm.is_of_key]
 
     @property
     def is_missing(self) -> bool:

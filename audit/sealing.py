@@ -53,6 +53,11 @@ class Seal:
         return self.pulse.alarms
 
     @property
+    def faults(self) -> Sequence[Alarm]:
+        """Those of them that say that the ledger was changed."""
+        return self.pulse.faults
+
+    @property
     def unsigned(self) -> int:
         """How many of the newest entries are under no signature yet."""
         return max(0, self.size - self.signed_size)

@@ -188,6 +188,17 @@ class TestTheNotary:
         assert f"{acme.id}</th>" in shown
         assert "rewritten: &lt;b&gt;x" in shown
 
+    def test_a_key_that_it_has_not_read_is_no_changed_ledger(self, notary):
+        acme = builders.organization()
+        what = "the ledger names a key that this notary does not hold (0badc0de)"
+        notary(alarms=[{"organization": acme.id, "epoch": 1, "index": None, "kind": "key", "what": what}])
+        assert (readyz()["notary"], readyz()["status"]) == ("alarm", "ok")
+        shown = self.shown()
+        assert "1 ledger announces a key that the notary does not sign with" in shown
+        assert "restart <code>manage.py notary run</code>" in shown
+        assert f"key: {what}" in shown
+        assert "not as signed" not in shown
+
     @staticmethod
     def shown():
         client = builders.signed_in(builders.person("Olga", is_superuser=True))
