@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
@@ -43,6 +44,22 @@ def words(response):
     """What a page says, without its marks."""
     assert response.status_code == HTTPStatus.OK
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode().split("<main", 1)[1]))
+
+
+@contextmanager
+def alarmed(*alarms):
+    """Let the notary have found these, for as long as it takes."""
+    with ledgers.superuser() as superuser:
+        before = superuser.execute("SELECT alarms FROM audit_notary").fetchone()
+        superuser.execute(
+            "INSERT INTO audit_notary (instance, started_at, beat_at, alarms) VALUES ('x', now(), now(), %s)"
+            " ON CONFLICT (id) DO UPDATE SET alarms = excluded.alarms",
+            [Jsonb(list(alarms))],
+        )
+        try:
+            yield
+        finally:
+            superuser.execute("UPDATE audit_notary SET alarms = %s", [Jsonb(before[0] if before else [])])
 
 
 @pytest.fixture
@@ -119,27 +136,29 @@ class TestSeal:
             "what": "its hash does not fit <b>",
             "since": datetime.now(UTC).isoformat(),
         }
-        with ledgers.superuser() as superuser:
-            before = superuser.execute("SELECT alarms FROM audit_notary").fetchone()
-            superuser.execute(
-                "INSERT INTO audit_notary (instance, started_at, beat_at, alarms) VALUES ('x', now(), now(), %s)"
-                " ON CONFLICT (id) DO UPDATE SET alarms = excluded.alarms",
-                [Jsonb([alarm, alarm | {"index": None, "what": "it is shorter than what was signed"}])],
-            )
-            try:
-                response = client.get("/log")
-                # It would be said aloud again and again.
-                assert "data-poll" not in response.content.decode()
-                elsewhere = builders.signed_in(cast.mallory).get("/log")
-                own = builders.signed_in(cast.bob).get("/log")
-            finally:
-                superuser.execute("UPDATE audit_notary SET alarms = %s", [Jsonb(before[0] if before else [])])
+        with alarmed(alarm, alarm | {"index": None, "what": "it is shorter than what was signed"}):
+            response = client.get("/log")
+            # It would be said aloud again and again.
+            assert "data-poll" not in response.content.decode()
+            elsewhere = builders.signed_in(cast.mallory).get("/log")
+            own = builders.signed_in(cast.bob).get("/log")
         assert "This ledger was changed" in words(response)
         assert 'href="/log/2"' in response.content.decode()
         assert "its hash does not fit &lt;b&gt;" in response.content.decode()
         assert "The whole ledger: it is shorter than what was signed" in words(response)
         for other in (elsewhere, own):
             assert "This ledger was changed" not in words(other)
+
+    def test_a_key_that_does_not_sign_is_no_changed_ledger(self, cast, notary):
+        notary.round()
+        what = "the ledger names a key that this notary does not hold (0badc0de)"
+        alarm = {"organization": cast.acme.id, "epoch": 1, "index": None, "kind": "key", "what": what}
+        with alarmed(alarm):
+            response = builders.signed_in(cast.carol).get("/log")
+        assert f"A key is missing: {what}." in words(response)
+        assert "Signed up to entry" in words(response)
+        assert "This ledger was changed" not in words(response)
+        assert "data-poll" in response.content.decode()
 
 
 class TestProof:
