@@ -20,12 +20,10 @@ from keystead.place import Place
 from keystead.swap import Way
 
 from tests import key_builders
-from tests.sdk.test_cli import SOURCES
-from tests.sdk.test_cli import run as run_command
+from tests.sdk.conftest import SOURCES
 from tests.sdk.test_scan import draw
 from tests.sdk.test_swap import CONTENT, NAME, Run, held, put
 
-run = run_command
 MADE = datetime(2027, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 PLAIN = Standing("key_a", 1, MADE, None, None)

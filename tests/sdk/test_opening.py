@@ -17,12 +17,10 @@ from keys.services import Created
 from keys.services.auto_rotation import rotate_when_due, sealed_facts
 from tests import builders, key_builders
 from tests.clocks import later
-from tests.sdk.test_cli import run as run_command
 from tests.sdk.test_scan import draw
 from tests.sdk.test_sealed import ROTATION, seal
 from tests.sdk.test_swap import held, put
 
-run = run_command
 WHSEC = "whsec_" + base64.b64encode(b"w" * 32).decode()
 
 

@@ -16,9 +16,7 @@ from keystead.scanning import Choice, Scanner, Skipped
 from keystead.secret import check
 
 from keys import secret as portal_secrets
-from tests.sdk.test_cli import run as run_command
 
-run = run_command
 SCANNER = Scanner()
 
 
