@@ -281,10 +281,15 @@ class TestSession:
 
 class TestSomebodyWithoutAnOrganization:
     @pytest.mark.parametrize("path", ["/settings", "/settings/members", "/settings/organization"])
-    def test_reads_what_to_do(self, cast, path):
-        response = builders.signed_in(cast.dave).get(path)
+    def test_reads_what_to_do(self, path):
+        response = builders.signed_in(builders.person("Nora")).get(path)
         assert response.status_code == 200
         assert b"No organization yet" in response.content
+
+    @pytest.mark.parametrize("path", ["/", "/settings"])
+    def test_support_goes_to_its_console(self, cast, path):
+        response = builders.signed_in(cast.dave).get(path)
+        assert (response.status_code, response.url) == (302, "/support")
 
 
 class TestSwitching:
