@@ -170,8 +170,28 @@ on("change", (event) => {
   const box = event.target;
   if (box.matches("[data-select-all]")) for (const row of rows()) row.checked = box.checked;
   if (box.matches("[data-select], [data-select-all]")) countRows();
-  if (box.matches("[data-autosubmit]")) box.form.requestSubmit();
+  if (box.matches("[data-autosubmit]") && !steppedThrough(box)) box.form.requestSubmit();
   countScopes(box.closest(".picker"));
+});
+
+// A closed list changes with every arrow and letter: it is sent once Enter says so, or the focus goes on
+let stepped = {}, unsent = null;
+on("keydown", (event) => {
+  const list = event.target;
+  if (!list.matches?.("select[data-autosubmit]")) return;
+  const decides = event.key === "Enter" || event.key === " " || event.altKey;
+  stepped = decides ? {} : { list, at: event.timeStamp };
+  if (unsent !== list) return;
+  if (event.key === "Escape") {
+    unsent = null;
+    list.form.reset();
+  }
+  if (event.key !== "Enter") return;
+  event.preventDefault();
+  send(list);
+}, true);
+on("focusout", (event) => {
+  if (unsent && event.target === unsent) send(unsent);
 });
 
 // A form is sent once: a second press while the first is on its way does nothing
@@ -189,6 +209,15 @@ window.addEventListener("beforeunload", (event) => {
   if (stored && !stored.checked) event.preventDefault();
 });
 
+function steppedThrough(list) {
+  const isIt = stepped.list === list && performance.now() - stepped.at < 300;
+  unsent = isIt ? list : null;
+  return isIt;
+}
+function send(list) {
+  unsent = null;
+  if (list.isConnected) list.form.requestSubmit();
+}
 function notBusy() {
   for (const button of $$("[aria-busy=true].btn")) button.removeAttribute("aria-busy");
 }

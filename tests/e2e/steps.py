@@ -74,6 +74,8 @@ def create_key(page: Page, name: str, scope: str = "incidents:read", *, scripts:
     page.locator("[name=environment]").first.check(force=True)
     page.locator("[name=name]").fill(name)
     page.locator(f"[name=scopes][value='{scope}']").check()
+    # Leaving while a part of the form is on its way would be an error on the console.
+    expect(page.locator(".htmx-request")).to_have_count(0)
     page.get_by_role("button", name="Create key").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Key created")
     return secret_on(page)

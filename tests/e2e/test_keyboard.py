@@ -109,6 +109,63 @@ def test_a_filter_keeps_the_focus(alice: Page) -> None:
     expect(alice.locator("#announce")).to_have_text("0 keys")
 
 
+def test_the_filters_of_the_log(alice: Page) -> None:
+    """By words, by a menu that is opened, chosen from and removed again; the focus stays where it was."""
+    alice.goto("/log")
+    search = alice.get_by_role("search", name="In the log").get_by_role("searchbox")
+    search.focus()
+    alice.keyboard.type("one")
+    alice.keyboard.press("Enter")
+    alice.wait_for_url("**/log?q=one")
+    expect(search).to_be_focused()
+    opener = alice.locator("#filter-open-act")
+    opener.focus()
+    alice.keyboard.press("Enter")
+    alice.keyboard.press("Tab")
+    expect(alice.locator("select[name=act]")).to_be_focused()
+    # The closed list: each letter chooses another action, and nothing is sent before Enter.
+    alice.keyboard.type("key.created")
+    assert alice.url.endswith("/log?q=one")
+    alice.keyboard.press("Escape")
+    expect(opener).to_be_focused()
+    assert alice.url.endswith("/log?q=one")
+    alice.keyboard.press("Enter")
+    alice.keyboard.press("Tab")
+    expect(alice.locator("select[name=act]")).to_have_value("")
+    alice.keyboard.type("key.created")
+    alice.keyboard.press("Enter")
+    alice.wait_for_url("**act=key.created*")
+    expect(alice.locator("#announce")).to_have_text("1 entry")
+    expect(opener).to_be_focused()
+    alice.keyboard.press("Tab")
+    assert focused(alice) == "Remove the filter Action: key.created"
+    alice.keyboard.press("Enter")
+    alice.wait_for_url("**/log?q=one")
+    alice.locator("#filter-open-last").focus()
+    alice.keyboard.press("Enter")
+    alice.keyboard.press("ArrowDown")
+    assert focused(alice) == "Last hour"
+    alice.keyboard.press("Enter")
+    alice.wait_for_url("**last=1h*")
+
+
+def test_the_menu_of_an_entry(alice: Page) -> None:
+    alice.goto("/log?act=key.created")
+    opener = alice.locator("summary[aria-label^='Actions for entry']").first
+    opener.focus()
+    alice.keyboard.press("Enter")
+    alice.keyboard.press("ArrowDown")
+    assert focused(alice) == "Open"
+    alice.keyboard.press("Escape")
+    expect(opener).to_be_focused()
+    expect(alice.locator("details.menu[open]")).to_have_count(0)
+    alice.keyboard.press("Enter")
+    alice.keyboard.press("ArrowUp")
+    assert focused(alice) == "Revoke the key"
+    alice.keyboard.press("Enter")
+    alice.wait_for_url("**/revoke?entry=*")
+
+
 def test_chosen_rows_are_counted(alice: Page) -> None:
     alice.get_by_label("Select all keys on this page").focus()
     alice.keyboard.press("Space")
