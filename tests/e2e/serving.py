@@ -14,7 +14,7 @@ from pathlib import Path
 from tests import cluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_SECONDS = 30
+START_SECONDS = 90
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,21 @@ def serve(environment: dict[str, str], folder: Path, *, log_level: str = "INFO")
     try:
         _wait(url, process, log)
         yield Server(url, process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@contextlib.contextmanager
+def beside(environment: dict[str, str], folder: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command of manage.py beside the portal, as `worker`, until the block ends."""
+    own = {**os.environ, **environment, "DJANGO_SETTINGS_MODULE": "portal.settings"}
+    with (folder / f"{command[0]}.log").open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", *command], cwd=ROOT, env=own, stdout=output, stderr=output
+        )
+    try:
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=20)

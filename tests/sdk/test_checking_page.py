@@ -1,12 +1,8 @@
 """The page that says how to check the ledger without us, against the portal as it runs: fetch, keep, verify."""
 
-import html
-import os
 import re
 import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -15,41 +11,7 @@ from django.urls import reverse
 from audit import note
 from tests import builders, bundles, ledgers
 from tests.api import calls
-
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = re.compile(r'<pre id="command-([a-z_]+)"[^>]*>(.*?)</pre>', re.DOTALL)
-# The command as an installed distribution has it (its installing: test_installing).
-INSTALLED = f'#!/bin/sh\nexec {sys.executable} -c "import sys; from keystead.cli import main; sys.exit(main())" "$@"\n'
-
-
-class Customer:
-    """Somebody with the page's commands and a key, in a folder of their own."""
-
-    def __init__(self, folder, shown, key):
-        self.folder, self.shown = folder, shown
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "KEYSTEAD_KEY": key,
-            "PYTHONPATH": str(ROOT / "sdk" / "src"),
-        }
-        command = folder / "check" / "bin" / "keystead"
-        command.parent.mkdir(parents=True)
-        command.write_text(INSTALLED)
-        command.chmod(0o755)
-
-    def run(self, *names, older=""):
-        script = "\n".join(self.shown[name].replace("OLDER", older) for name in names)
-        return subprocess.run(
-            ["/bin/sh"],
-            input=script,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+from tests.customer import Customer, commands
 
 
 @pytest.fixture
@@ -58,8 +20,7 @@ def customer(server, cast, tmp_path):
     bundles.sign(cast.acme.id)
     page = builders.signed_in(cast.alice).get(reverse("audit:checking")).content.decode()
     shown = {
-        name: html.unescape(text).replace(settings.KEYSTEAD_BASE_URL, server.url)
-        for name, text in COMMAND.findall(page)
+        name: text.replace(settings.KEYSTEAD_BASE_URL, server.url) for name, text in commands(page).items()
     }
     return Customer(tmp_path, shown, calls.key(cast.acme, cast.alice, scopes=["audit:read"]).secret)
 
