@@ -15,7 +15,7 @@ from keys.services import Owner, ScopeDraft
 from orgs import services as orgs_services
 from orgs.models import Invitation, Organization, Project, User
 from orgs.roles import Risk, Role
-from tests import builders, key_builders, usage_builders
+from tests import builders, exports, key_builders, usage_builders
 from tests.e2e import steps
 
 RTL = "مفتاح الإنتاج"
@@ -86,6 +86,35 @@ def webhook(room: Showroom) -> tuple[str, str]:
             ),
         )
     return made.id, sent.id
+
+
+def exports_of(room: Showroom) -> None:
+    """Let there be an export in each state, narrowed by what is long."""
+    actor = builders.member(room.owner, room.where)
+    narrowed = {"q": LONG, "act": "key.created", "who": actor.id}
+    exports.make(exports.request(room.where.id, "csv", actor=actor, filters=narrowed))
+    running, failed, _ = (
+        exports.request(room.where.id, each, actor=actor) for each in ("jsonl", "bundle", "csv")
+    )
+    with steps.superuser() as connection:
+        connection.execute(
+            "UPDATE audit_export SET state = 'running', claim = 'x', done = 3, total = 7 WHERE id = %s",
+            [running.id],
+        )
+        connection.execute(
+            "UPDATE audit_export SET state = 'failed', reason = %s WHERE id = %s", [LONG, failed.id]
+        )
+
+
+def erasures(room: Showroom) -> tuple[str, str]:
+    """Return the ids of an erasure that goes on and of one that is done."""
+    actor = builders.member(room.owner, room.where)
+    going, ended = (
+        audit_services.erase_person(room.where.id, f"usr_gone{number}", actor=actor).id for number in range(2)
+    )
+    with steps.superuser() as connection:
+        connection.execute("UPDATE audit_erasure SET finished_at = NULL WHERE id = %s", [going])
+    return going, ended
 
 
 def build() -> Showroom:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from keys.governance import Step
 from orgs.roles import Role
-from tests import builders
+from tests import builders, bundles
 from tests import governance_builders as gov
 from tests.e2e import showroom, steps
 from tests.e2e.conftest import TIMEOUT_MS, complaints_of
@@ -230,6 +230,75 @@ def test_the_log(page: Page, room: Showroom) -> None:
     _enter(page, room, "where")
     wrong = visit(page, "/log", narrow=True)
     wrong += visit(page, "/log?act=key.*", "/log?act=rotation.completed&target=x", "/log/0", "/log/12")
+    wrong += visit(page, "/log?act=nothing", "/log?last=30d&q=key")
+    bundles.sign(room.where.id)
+    wrong += visit(page, "/log/1", "/log/check", narrow=True)
+    page.goto("/log/1")
+    page.get_by_text("The path, hash by hash").click()
+    wrong += look(page)
+    page.goto("/log")
+    for opened in (page.locator("#filter-open-act"), page.get_by_label("Actions for entry 1", exact=True)):
+        opened.click()
+        wrong += look(page)
+        page.keyboard.press("Escape")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_exports_of_the_log(page: Page, room: Showroom) -> None:
+    steps.sign_in(page, room.owner)
+    _enter(page, room, "empty")
+    wrong = visit(page, "/log/export")
+    _enter(page, room, "where")
+    showroom.exports_of(room)
+    wrong += visit(page, "/log/export?act=key.*", narrow=True)
+    page.get_by_text("Put an older checkpoint in").click()
+    page.get_by_text("The columns").click()
+    page.get_by_label("Actions for CSV", exact=True).first.click()
+    wrong += look(page)
+    page.keyboard.press("Escape")
+    page.locator("[name=old_note]").fill("no note")
+    page.get_by_role("button", name="Make the bundle").click()
+    page.locator(".error").first.wait_for()
+    wrong += look(page)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_erasing_from_the_log(page: Page, room: Showroom) -> None:
+    going, ended = showroom.erasures(room)
+    steps.sign_in(page, room.owner)
+    _enter(page, room, "where")
+    wrong = visit(page, "/log/erase", f"/log/erase?person={room.owner.id}", narrow=True)
+    wrong += visit(page, "/log/erase?person=usr_nobody", f"/log/erasures/{going}", f"/log/erasures/{ended}")
+    page.goto(f"/log/erase?person={room.owner.id}")
+    page.locator("[name=confirmation]").fill("somebody else")
+    page.get_by_role("button", name="Erase").click()
+    page.locator(".error").first.wait_for()
+    wrong += look(page)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_support_console(page: Page, room: Showroom) -> None:
+    support = builders.person("Dave", staff_role="support")
+    steps.sign_in(page, support)
+    wrong = visit(page, "/support", "/support/begin", f"/support/open/{room.where.id}", narrow=True)
+    page.goto("/support")
+    page.get_by_label("Reason").fill("short" + " " * 20)
+    page.get_by_role("button", name="Begin").click()
+    page.locator(".error").first.wait_for()
+    wrong += look(page)
+    page.get_by_label("Reason").fill(showroom.LONG)
+    page.get_by_role("button", name="Begin").click()
+    page.get_by_role("button", name="End searching").wait_for()
+    wrong += look(page)
+    found = f"/support?act=key.*&organization={room.where.id}"
+    wrong += visit(page, found, narrow=True)
+    wrong += visit(page, "/support?who=nobody.at.all", "/support?since=2026-01-01", "/support?act=nothing")
+    page.goto(f"/support/open/{room.where.id}")
+    page.get_by_role("button", name="Open").click()
+    page.get_by_label("Support visit").wait_for()
+    wrong += visit(page, "/", f"/keys/{room.full}", "/log/1", narrow=True)
+    wrong += visit(page, "/log", "/log/check", "/usage", "/settings/members")
+    wrong += visit(page, f"/keys/{room.full}/revoke", status=403)
     assert not wrong, "\n".join(wrong)
 
 
