@@ -100,16 +100,16 @@ _pending: ContextVar[_Pending | None] = ContextVar("ledger_pending", default=Non
 
 
 @contextmanager
-def recording(organization_id: str, actor: Actor) -> Iterator[Recorder]:
+def recording(organization_id: str, actor: Actor, *, is_last: bool = False) -> Iterator[Recorder]:
     """Collect entries of `actor` for one organization's ledger and append them as the transaction ends.
 
     The outermost opens the transaction where none is open and appends everything, organization by organization in
     order of id; an inner one joins it under a savepoint, and takes back its entries together with its rows when it
-    fails. Raises `LedgerUnavailable` where the ledger can't be written: then nothing is changed.
+    fails. `is_last` promises that the transaction around it ends with it, so that it needs no savepoint to go back to.
+    Raises `LedgerUnavailable` where the ledger can't be written: then nothing is changed.
     """
     outer = _pending.get()
-    # Whoever opened the transaction around the outermost one ends with it: there is nothing to go back to.
-    with transaction.atomic(savepoint=outer is not None):
+    with transaction.atomic(savepoint=outer is not None or not is_last):
         if outer is not None:
             sizes = outer.sizes()
             try:

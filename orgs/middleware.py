@@ -92,7 +92,7 @@ def _as_member(request: PageRequest, view: View, *args: Any, **kwargs: Any) -> H
         _choose_project(request)
         if outside:
             return None
-        with ledger.recording(request.member.organization_id, request.member):
+        with ledger.recording(request.member.organization_id, request.member, is_last=True):
             return _finished(view(request, *args, **kwargs))
 
 

@@ -78,7 +78,7 @@ def target(request: ApiRequest, organization: str | None = None) -> str:
 @contextmanager
 def _within(request: ApiRequest, organization_id: str) -> Iterator[Caller]:
     who = caller(request)
-    with tenancy.within(organization_id), ledger.recording(organization_id, who):
+    with tenancy.within(organization_id), ledger.recording(organization_id, who, is_last=True):
         yield who
 
 

@@ -54,7 +54,7 @@ def _rate(act: Callable[[], None]) -> float:
 
 
 def _append(organization_id: str, entries: int = 1) -> None:
-    with tenancy.within(organization_id), ledger.recording(organization_id, ACTOR) as entry:
+    with tenancy.within(organization_id), ledger.recording(organization_id, ACTOR, is_last=True) as entry:
         for _ in range(entries):
             entry("key.created", target="key_bench", data=FACTS, sealed={"note": "for the night shift"})
 
