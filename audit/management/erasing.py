@@ -38,9 +38,10 @@ def erase(organization: str, options: dict[str, Any], write: Write) -> None:
     """Erase, or count, and write a line for each ledger that holds something. Raises `CommandError`."""
     person_id, addresses = _person(options["person"])
     failed = []
+    # A ledger that holds nothing of the person needn't say that it was asked.
+    told = _count if options["dry_run"] else _erase if organization else _erase_if_any
     for each in [organization] if organization else _organizations():
         try:
-            told = _count if options["dry_run"] else _erase
             said = told(each, person_id, addresses, options)
         except (DatabaseError, LedgerUnavailable) as error:
             failed.append(f"{each}  {str(error).strip().partition('\n')[0]}")
@@ -83,6 +84,11 @@ def _count(organization_id: str, person_id: str, addresses: list[str], options: 
         entries, fields, is_all = erasing.survey(organization_id, sought)
     more = "" if is_all else " or more"
     return f"would erase {fields}{more} fields of {entries}{more} entries" if entries or not is_all else ""
+
+
+def _erase_if_any(organization_id: str, person_id: str, addresses: list[str], options: dict[str, Any]) -> str:
+    is_any = _count(organization_id, person_id, addresses, options)
+    return _erase(organization_id, person_id, addresses, options) if is_any else ""
 
 
 def _erase(organization_id: str, person_id: str, addresses: list[str], options: dict[str, Any]) -> str:
