@@ -10,11 +10,12 @@ from django.conf import settings
 from django.db import connection
 from django.http import Http404
 
-from audit import describe, erasures, paging, ports, searching
+from audit import describe, paging, ports, searching
 from audit import entry as entry_rules
 from audit.acts import Act
 from audit.describe import Line
 from audit.entry import ParsedEntry
+from audit.erasing import erasures
 from audit.errors import EntryInvalid
 from audit.models import Checkpoint, Entry, EntryQuerySet, Sealed
 from audit.paging import Page

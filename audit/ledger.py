@@ -247,8 +247,8 @@ def lock(organization_id: str) -> Place:
 def reopen(organization_id: str, drafted: Draft, *, log: str, at: datetime) -> None:
     """Append the entry that opens a newer epoch of a ledger: the first of the log named `log`.
 
-    `drafted` is a `ledger.reopened` whose data the database checks against the head (`audit.reopening` makes it); `at`
-    is that of `lock`. Raises `LedgerUnavailable` where the database refuses it.
+    `drafted` is a `ledger.reopened` of `audit.signatures.reopening`, whose data the database checks against the head;
+    `at` is that of `lock`. Raises `LedgerUnavailable` where the database refuses it.
     """
     [leaf], [openings] = _chain([drafted], log, 0, entry_rules.genesis_prev(), at)
     try:

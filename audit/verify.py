@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from audit import entry as entry_rules
-from audit import epochs, erasures, key_life, note
+from audit import note
 from audit.acts import Act
 from audit.entry import ParsedEntry
-from audit.epochs import Left
+from audit.erasing import erasures
 from audit.errors import EntryInvalid, Fault, LedgerFaulty, ReopeningRefused, VerifierKeyInvalid
+from audit.signatures import epochs, key_life
+from audit.signatures.epochs import Left
 from audit.tree import EMPTY_ROOT, Point, Tree
 
 type Position = tuple[int, int]

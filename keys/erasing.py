@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import connection
 
 from audit.acts import Act
-from audit.finding import ERASED
+from audit.erasing.finding import ERASED
 from audit.ports import Unsealed
 from keys.models import ApiKey, Approval, IdempotencyRecord, Incident
 from keys.models.key import RevocationReason

@@ -7,8 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from audit import mailing, notary_pulse, pulse, searching
+from audit import mailing, pulse, searching
 from audit.models import Delivery, Mail
+from audit.signatures import notary_pulse
 
 MOST_LISTED: Final = 20
 

@@ -16,8 +16,9 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.decorators import method_decorator
 
 from audit import admin as ledger_pages
-from audit import ledger, mailing, notary_pulse, pulse, tenancy
+from audit import ledger, mailing, pulse, tenancy
 from audit.admin_pages import AnyModelAdmin, ReadOnlyAdmin, RecordedAdmin
+from audit.signatures import notary_pulse
 from orgs.middleware import actor
 from orgs.requests import PageRequest
 from portal import admin_health

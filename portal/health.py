@@ -5,7 +5,8 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
-from audit import notary_pulse, pulse, searching
+from audit import pulse, searching
+from audit.signatures import notary_pulse
 from portal import errors
 
 

@@ -2,7 +2,7 @@
 
 from audit import tenancy, tree
 from audit.models import Entry
-from audit.proving import LEVEL
+from audit.proofs.proving import LEVEL
 from tests import ledgers
 
 

@@ -18,10 +18,11 @@ from typing import Any, Final, cast
 
 import psycopg
 
-from audit import erasures, verifier_keys
 from audit.acts import Act
+from audit.erasing import erasures
 from audit.errors import BundleUnavailable
 from audit.exports import apart
+from audit.signatures import verifier_keys
 
 PAGE: Final = 2000
 RETRY_SECONDS: Final = 5

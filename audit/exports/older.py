@@ -1,8 +1,9 @@
 """An older checkpoint that somebody kept: put into a bundle, so that whoever checks it compares the two."""
 
-from audit import note, verifier_keys
+from audit import note
 from audit.errors import CheckpointInvalid, ExportInvalid, NoteError, VerifierKeyInvalid
 from audit.models import Checkpoint
+from audit.signatures import verifier_keys
 
 MOST_BYTES = 4096
 

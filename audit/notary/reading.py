@@ -8,10 +8,10 @@ import psycopg
 from django.db import connections
 
 from audit import entry as entry_rules
-from audit import key_life
 from audit.errors import EntryInvalid
-from audit.key_life import KeyEvent
 from audit.notary.state import Signed
+from audit.signatures import key_life
+from audit.signatures.key_life import KeyEvent
 
 USING = "notary"
 PAGE = 4_000

@@ -7,10 +7,11 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audit import key_files, ledger, note
+from audit import ledger, note
 from audit.errors import NotaryRefused
-from audit.key_files import KeyFilesError
 from audit.notary.state import Signed
+from audit.signatures import key_files
+from audit.signatures.key_files import KeyFilesError
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audit import entry as entry_rules
-from audit import erasures, finding, ids, ledger, mailing, ports, queue, tenancy
+from audit import ids, ledger, mailing, ports, queue, tenancy
 from audit.actors import Actor
 from audit.acts import Act
+from audit.erasing import erasures, finding
+from audit.erasing.finding import BEFORE_ALL, Found, Sought
 from audit.errors import EntryInvalid
-from audit.finding import BEFORE_ALL, Found, Sought
 from audit.models import Attempt, Endpoint, Entry, Erasure, Export, Mail, SupportSession
 from audit.models.notice import MAX_SUBJECT
 

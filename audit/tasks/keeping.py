@@ -7,8 +7,8 @@ import structlog
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
-from audit import keeping
 from audit.acts import Act
+from audit.signatures import keeping
 
 EVERY_TEN_MINUTES = "*/10 * * * *"
 # Once a day for each ledger; by the hour, so that a day is not lost with the hour in which no worker ran.

@@ -8,10 +8,11 @@ from django.http import FileResponse, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from audit import access, ledger, sealing, verifier_keys
-from audit.checking import Place, commands
+from audit import access, ledger
 from audit.note import VerifierKey
 from audit.ports import ReaderRequest
+from audit.proofs.checking import Place, commands
+from audit.signatures import sealing, verifier_keys
 
 PROGRAM: Final = Path(settings.BASE_DIR) / "docs" / "check_ledger.go"
 

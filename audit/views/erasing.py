@@ -4,9 +4,9 @@ from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import render, resolve_url
 from django.views.decorators.http import require_http_methods, require_safe
 
-from audit import erasing_access as access
 from audit import services
-from audit.erasing_forms import EraseForm
+from audit.erasing import access
+from audit.erasing.forms import EraseForm
 from audit.ports import ReaderRequest
 from audit.views.webhooks import FORM, SeeOther, confirmed
 

@@ -11,7 +11,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from audit import access as log
-from audit import ports, redaction, sealing, services
+from audit import ports, redaction, services
 from audit.errors import ExportError, ExportStateForbids
 from audit.exports import access
 from audit.exports.facts import COLUMNS
@@ -20,6 +20,7 @@ from audit.exports.sending import Sending
 from audit.forms import LogFilter
 from audit.models import Format
 from audit.ports import ReaderRequest
+from audit.signatures import sealing
 from audit.views.webhooks import FORM, SeeOther, confirmed
 
 SELF: Final = "audit:exports"

@@ -11,12 +11,14 @@ from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
-from audit import access, describe, paging, proof, redaction, sealing, standing, verifier_keys
+from audit import access, describe, paging, redaction
 from audit.forms import LogFilter
 from audit.paging import Page
 from audit.ports import Reader, ReaderRequest
-from audit.sealing import Seal
-from audit.standing import StandingState
+from audit.proofs import proof, standing
+from audit.proofs.standing import StandingState
+from audit.signatures import sealing, verifier_keys
+from audit.signatures.sealing import Seal
 from audit.support import history
 
 PAGE_SIZE: Final = 50

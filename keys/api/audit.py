@@ -11,7 +11,7 @@ from django.http import Http404, HttpResponse, StreamingHttpResponse
 from ninja import Path, Query, Router
 from pydantic import BaseModel, ConfigDict, Field
 
-from audit import access, paging, proving, searching, verifier_keys
+from audit import access, paging, searching
 from audit.access import Detail, Place
 from audit.actors import Actor
 from audit.acts import Act
@@ -21,9 +21,11 @@ from audit.errors import BundleUnavailable, EntryInvalid, LedgerUnproven, NotSig
 from audit.exports.bundle import Bundle
 from audit.models import Checkpoint, Entry
 from audit.models.checkpoint import CheckpointQuerySet
-from audit.proof import SUFFIX
+from audit.proofs import proving
+from audit.proofs.proof import SUFFIX
 from audit.searching import Wanted
 from audit.services import hand_out_bundle
+from audit.signatures import verifier_keys
 from keys.api import docs, running, streaming
 from keys.api.answers import Answer, PageOut
 from keys.api.auth import ApiRequest, Bearer

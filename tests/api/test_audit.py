@@ -9,8 +9,10 @@ from hashlib import sha256
 
 import pytest
 
-from audit import note, proof, reopening, tenancy, tree
+from audit import note, tenancy, tree
 from audit.models import Entry
+from audit.proofs import proof
+from audit.signatures import reopening
 from keys.api import streaming
 from tests import builders, bundles, ledgers, nodes
 from tests.api import calls

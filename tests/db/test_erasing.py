@@ -12,10 +12,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from audit import entry, finding, ledger, note, stored, tenancy, tree
+from audit import entry, ledger, note, stored, tenancy, tree
+from audit.erasing import finding
+from audit.erasing.finding import BEFORE_ALL, Sought
 from audit.errors import BundleUnavailable
 from audit.exports.bundle import open_bundle
-from audit.finding import BEFORE_ALL, Sought
 from audit.models import Attempt, Delivery, DeliveryState, Endpoint, Mail, Sealed
 from audit.services import erasing
 from audit.tasks.erasing import sweep_erasures

@@ -12,8 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils import timezone
 
-from audit import keeping, ledger, note, tenancy, verifier_keys
+from audit import ledger, note, tenancy
 from audit.models import Entry
+from audit.signatures import keeping, verifier_keys
 from audit.tasks import keeping as tasks
 from audit.webhooks import body
 from orgs import ids

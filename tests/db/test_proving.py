@@ -6,9 +6,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from audit import note, proof, proving, tenancy, tree, verifier_keys
+from audit import note, tenancy, tree
 from audit.errors import LedgerUnproven, NotSigned
 from audit.models import Checkpoint, Entry
+from audit.proofs import proof, proving
+from audit.signatures import verifier_keys
 from tests import bundles, ledgers, nodes
 
 SIZE = 1100

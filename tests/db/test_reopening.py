@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.management import CommandError, call_command
 
 from audit import entry as entry_rules
-from audit import ledger, note, reopening, tenancy, verifier_keys
+from audit import ledger, note, tenancy
 from audit.actors import Actor
 from audit.errors import LedgerUnavailable, ReopeningRefused
 from audit.models import Checkpoint, Entry, Sealed
 from audit.notary import state
+from audit.signatures import reopening, verifier_keys
 from audit.webhooks import expansion
 from orgs import ids
 from tests import ledgers, notaries

@@ -7,8 +7,9 @@ from hashlib import sha256
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audit import notary_pulse, note, sealing, tenancy
-from audit.sealing import SealState
+from audit import note, tenancy
+from audit.signatures import notary_pulse, sealing
+from audit.signatures.sealing import SealState
 from orgs import ids
 from tests import ledgers
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from audit import ledger, tenancy, verifier_keys
+from audit import ledger, tenancy
 from audit.actors import WORKER
 from audit.note import VerifierKey
+from audit.signatures import verifier_keys
 from tests import ledgers
 
 OTHER = b"\x11" * 32

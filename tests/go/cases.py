@@ -8,8 +8,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audit import note, proof, tree
+from audit import note, tree
 from audit.errors import AuditError
+from audit.proofs import proof
 
 THIEF = Ed25519PrivateKey.from_private_bytes(bytes(32))
 

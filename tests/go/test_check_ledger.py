@@ -9,9 +9,11 @@ from contextlib import closing
 import pytest
 from keystead.ledger import LedgerTampered, verify_bundle
 
-from audit import proving, tenancy, verifier_keys
+from audit import tenancy
 from audit.models import Entry
+from audit.proofs import proving
 from audit.services import hand_out_bundle
+from audit.signatures import verifier_keys
 from tests import ledgers, notaries, offline
 from tests.go import toolchain
 from tests.go.cases import THIEF, flipped

@@ -8,8 +8,10 @@ import pytest
 import rfc8785
 from pymerkle import InmemoryTree
 
-from audit import entry, note, proof, proving, tenancy, tree, verifier_keys
+from audit import entry, note, tenancy, tree
 from audit.models import Checkpoint, Entry
+from audit.proofs import proof, proving
+from audit.signatures import verifier_keys
 from tests import ledgers, notaries
 from tests.go.cases import Consistency, Inclusion
 

@@ -10,11 +10,12 @@ import pytest
 from django.utils import timezone
 
 from audit import entry as entry_rules
-from audit import note, reopening, tenancy
+from audit import note, tenancy
 from audit.actors import WORKER
 from audit.errors import ReopeningRefused
 from audit.models import Checkpoint
 from audit.notary.sweeping import verify_one
+from audit.signatures import reopening
 from tests import ledgers, notaries
 
 

@@ -6,12 +6,13 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.utils import timezone
 
-from audit import keeping, key_files, ledger, note, reopening, tenancy, verifier_keys
+from audit import ledger, note, tenancy
 from audit.actors import WORKER
 from audit.errors import NotaryRefused
 from audit.models import Checkpoint
 from audit.notary import state
 from audit.notary.sweeping import HashSweep
+from audit.signatures import keeping, key_files, reopening, verifier_keys
 from audit.tree import Point
 from tests import ledgers, notaries
 

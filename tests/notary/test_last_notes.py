@@ -3,9 +3,10 @@
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from audit import last_notes, note
+from audit import note
 from audit.entry import MAX_STRING_BYTES
 from audit.notary import state
+from audit.signatures import last_notes
 from audit.tree import Point
 
 

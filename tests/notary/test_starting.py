@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from audit import entry as entry_rules
-from audit import epochs, note
+from audit import note
 from audit.errors import NotaryRefused
 from audit.notary import state
+from audit.signatures import epochs
 from audit.tree import EMPTY_ROOT
 from tests import notaries
 

@@ -9,7 +9,8 @@ from keystead.ledger.keeping import Folder
 from keystead.ledger.proof import verify_proof
 from keystead.ledger.tree import Tree, root_from_path, verify_consistency
 
-from audit import proof, tree
+from audit import tree
+from audit.proofs import proof
 from tests import offline
 from tests.offline import ORIGIN, Log, vkey
 from tests.vectors import load

@@ -5,8 +5,8 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit import erasures
-from audit.erasures import Erasure, Missing
+from audit.erasing import erasures
+from audit.erasing.erasures import Erasure, Missing
 
 places = st.tuples(st.integers(1, 3), st.integers(0, 20_000))
 fields = st.sampled_from(["email", "ip", "name", "user_agent"])

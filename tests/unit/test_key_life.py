@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from audit import entry, key_life
+from audit import entry
 from audit.acts import Act
-from audit.key_life import KeyEvent
+from audit.signatures import key_life
+from audit.signatures.key_life import KeyEvent
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LOG = "ledger.example/ledger/org_a"

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit import note, proof, tree
+from audit import note, tree
 from audit.errors import (
     CheckpointInvalid,
     NoteError,
@@ -19,6 +19,7 @@ from audit.errors import (
     ProofMalformed,
 )
 from audit.note import VerifierKey
+from audit.proofs import proof
 from tests.vectors import load
 
 LEDGER = load("ledger")

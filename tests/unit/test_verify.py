@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit import entry, note
-from audit.epochs import Left
 from audit.errors import Fault, LedgerFaulty
+from audit.signatures.epochs import Left
 from audit.tree import EMPTY_ROOT, root
 from audit.verify import Head, Opening, Row, verify
 

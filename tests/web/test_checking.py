@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.urls import reverse
 
 from audit import entry as entry_rules
-from audit import ledger, note, proof, tree
+from audit import ledger, note, tree
 from audit.exports.bundle import open_bundle
+from audit.proofs import proof
 from audit.views.checking import PROGRAM
 from tests import builders, bundles, ledgers
 

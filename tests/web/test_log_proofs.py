@@ -15,10 +15,12 @@ import pytest
 from django.urls import reverse
 from psycopg.types.json import Jsonb
 
-from audit import ledger, proof, tenancy, verifier_keys
+from audit import ledger, tenancy
 from audit.actors import Actor
 from audit.models import Checkpoint, Entry
 from audit.note import VerifierKey
+from audit.proofs import proof
+from audit.signatures import verifier_keys
 from tests import builders, cluster, key_builders, ledgers, notaries
 
 KEY = "key_" + "a" * 20

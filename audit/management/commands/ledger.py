@@ -11,13 +11,14 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
-from audit import keeping, last_notes, notary_pulse, note, reopening, stored, tenancy
+from audit import note, stored, tenancy
 from audit.actors import Actor
 from audit.errors import LedgerFaulty, LedgerUnavailable, NotaryRefused, ReopeningRefused
-from audit.key_files import KeyFilesError
-from audit.last_notes import LastNote
 from audit.management import erasing
 from audit.models import Checkpoint, Entry
+from audit.signatures import keeping, last_notes, notary_pulse, reopening
+from audit.signatures.key_files import KeyFilesError
+from audit.signatures.last_notes import LastNote
 from audit.tree import Tree, leaf_hash
 from audit.verify import Row, Verified, verify
 

@@ -9,12 +9,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
-from audit import key_files
 from audit.errors import NotaryRefused
-from audit.key_files import KeyFilesError
 from audit.notary import starting, status
 from audit.notary.running import Notary
 from audit.notary.state import locked
+from audit.signatures import key_files
+from audit.signatures.key_files import KeyFilesError
 
 AFTERWARDS = (
     "Restart the web and worker processes with this setting, and the notary: new ledgers open with the new key, the\n"

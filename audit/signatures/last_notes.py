@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from audit import key_files, note
+from audit import note
 from audit.models import Checkpoint
 from audit.notary import state
+from audit.signatures import key_files
 
 # The newest keys: with more of them a log of the longest name has a note that no entry can hold.
 MOST_SIGNERS: Final = 5

@@ -1,9 +1,9 @@
 """The verifier keys of a ledger, from its own entries: what is published, and what signs."""
 
-from audit import key_life
 from audit.errors import EntryInvalid
-from audit.key_life import KeyEvent
 from audit.models import Entry
+from audit.signatures import key_life
+from audit.signatures.key_life import KeyEvent
 
 
 def published(organization_id: str, epoch: int) -> list[str]:

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from django.db import connection
 
-from audit import key_life, ledger, note, tenancy, verifier_keys
+from audit import ledger, note, tenancy
 from audit.actors import WORKER
 from audit.acts import Act
 from audit.errors import NoteError, VerifierKeyInvalid
 from audit.models import Checkpoint, Entry
+from audit.signatures import key_life, verifier_keys
 
 # Each ledger is found by one step along the index, however long it is.
 LEDGERS: Final = """

@@ -13,7 +13,7 @@ from django.db import connection
 
 from audit import entry as entry_rules
 from audit import note as notes
-from audit import proof, tree, verifier_keys
+from audit import tree
 from audit.errors import (
     AuditError,
     LedgerUnproven,
@@ -21,6 +21,8 @@ from audit.errors import (
     ProofInvalid,
 )
 from audit.models import Checkpoint
+from audit.proofs import proof
+from audit.signatures import verifier_keys
 from audit.tree import Node
 
 # Below this level no nodes are kept: a subtree of 256 leaves is read leaf by leaf.

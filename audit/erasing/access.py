@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 
-from audit import finding, ports
+from audit import ports
+from audit.erasing import finding
 from audit.models import Entry, Erasure
 from audit.ports import Reader
 from audit.services import erasing

@@ -8,12 +8,13 @@ everybody what is gone, and keeps what is left from being cut further.
 from dataclasses import dataclass
 
 from audit import entry as entry_rules
-from audit import epochs, ledger, note, tenancy, verifier_keys
+from audit import ledger, note, tenancy
 from audit.actors import Actor
 from audit.acts import Act
-from audit.epochs import Left
 from audit.errors import EntryInvalid, NoteMalformed, ReopeningRefused
 from audit.ledger import Draft, Place
+from audit.signatures import epochs, verifier_keys
+from audit.signatures.epochs import Left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

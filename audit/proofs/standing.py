@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from audit import proof, proving
-from audit.climbing import Step, climb
 from audit.errors import LedgerUnproven, NotSigned
 from audit.models import Checkpoint, Entry
+from audit.proofs import proof, proving
+from audit.proofs.climbing import Step, climb
 
 
 class StandingState(StrEnum):

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from audit import notary_pulse, note
+from audit import note
 from audit.errors import NoteMalformed
 from audit.models import Checkpoint, Entry
-from audit.notary_pulse import Alarm, NotaryPulse
+from audit.signatures import notary_pulse
+from audit.signatures.notary_pulse import Alarm, NotaryPulse
 
 # What was appended is signed within ten seconds; later than this something is wrong.
 LATE_AFTER: Final = timedelta(seconds=30)

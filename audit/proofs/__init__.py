@@ -1,0 +1,1 @@
+"""Proofs of what is in a ledger: making and reading them, following one by hand, checking without us."""
