@@ -11,7 +11,7 @@ DROP FUNCTION audit_search(text[], boolean, text, text[], text, text, boolean, t
     audit_look(audit_query, text, integer, bigint, integer, bigint, boolean, integer, integer),
     audit_matches(audit_query, audit_entry, boolean), audit_search_forget(text, smallint, bigint[]), audit_search_behind(),
     audit_search_lag(),
-    audit_search_write(integer), audit_search_lock(text), audit_block(text, smallint, bigint), audit_text(audit_entry),
+    audit_search_write(integer), audit_whole_blocks(text, integer, bigint), audit_search_lock(text), audit_block(text, smallint, bigint), audit_text(audit_entry),
     audit_terms(text);
 DROP TYPE audit_query;
 DROP TABLE audit_searchblock;

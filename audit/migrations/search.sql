@@ -72,6 +72,11 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('audit_search'), hashtext(organization));
 END $$;
 
+-- How many blocks of an epoch are whole: by its head, but never more than there are entries for. A head that somebody
+-- has changed would keep the worker busy for ever.
+CREATE FUNCTION audit_whole_blocks(organization text, of_epoch integer, size bigint) RETURNS bigint LANGUAGE sql STABLE
+    RETURN least(size, (SELECT max(e.index) + 1 FROM audit_entry e WHERE e.organization_id = organization AND e.epoch = of_epoch)) / 64;
+
 -- Read up to `most` blocks of the transaction's organization: those that are due again, then those that are not there
 -- yet. Returns how many; 0 where nothing is left. Two at once do one after the other what is there to do, once.
 CREATE FUNCTION audit_search_write(most integer) RETURNS integer
@@ -96,7 +101,7 @@ BEGIN
     FOR of_epoch IN 1 .. coalesce(head.epoch, 0) LOOP
         SELECT coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b WHERE b.organization_id = org AND b.epoch = of_epoch), 0) AS next,
             -- The last block of an epoch that has ended is complete as it is.
-            CASE WHEN of_epoch = head.epoch THEN head.size / 64
+            CASE WHEN of_epoch = head.epoch THEN public.audit_whole_blocks(org, head.epoch, head.size)
                 ELSE (SELECT max(e.index) / 64 + 1 FROM public.audit_entry e WHERE e.organization_id = org AND e.epoch = of_epoch) END AS count
             INTO missing;
         INSERT INTO public.audit_searchblock (organization_id, epoch, block, words)
@@ -114,7 +119,7 @@ CREATE FUNCTION audit_search_behind() RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT h.organization_id FROM public.audit_head h
     WHERE current_setting('app.organization', true) = '*' AND (
-        h.size / 64 > coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b
+        public.audit_whole_blocks(h.organization_id, h.epoch, h.size) > coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b
             WHERE b.organization_id = h.organization_id AND b.epoch = h.epoch), 0)
         OR EXISTS (SELECT FROM public.audit_searchblock b WHERE b.organization_id = h.organization_id AND b.words IS NULL AND b.is_due)
         OR h.epoch > 1 AND NOT EXISTS (SELECT FROM public.audit_searchblock b
@@ -128,7 +133,7 @@ $$;
 -- last ones, which make no block. One step along an index for each organization.
 CREATE FUNCTION audit_search_lag() RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 64 * (coalesce(sum(greatest(0, h.size / 64 - coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b
+    SELECT 64 * (coalesce(sum(greatest(0, public.audit_whole_blocks(h.organization_id, h.epoch, h.size) - coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b
             WHERE b.organization_id = h.organization_id AND b.epoch = h.epoch), 0))), 0)
         + (SELECT count(*) FROM public.audit_searchblock b WHERE b.words IS NULL AND b.is_due AND current_setting('app.organization', true) = '*'))::bigint
     FROM public.audit_head h WHERE current_setting('app.organization', true) = '*'
@@ -380,7 +385,8 @@ END $$;
 
 ALTER TABLE audit_searchblock ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON audit_searchblock FROM PUBLIC, keystead_app;
-REVOKE ALL ON FUNCTION audit_terms(text), audit_text(audit_entry), audit_block(text, smallint, bigint), audit_search_lock(text), audit_search_write(integer),
+REVOKE ALL ON FUNCTION audit_terms(text), audit_text(audit_entry), audit_block(text, smallint, bigint), audit_search_lock(text),
+    audit_whole_blocks(text, integer, bigint), audit_search_write(integer),
     audit_search_behind(), audit_search_lag(), audit_search_forget(text, smallint, bigint[]), audit_matches(audit_query, audit_entry, boolean),
     audit_look(audit_query, text, integer, bigint, integer, bigint, boolean, integer, integer),
     audit_look_in_blocks(audit_query, integer, bigint, bigint, boolean, integer, integer),

@@ -365,6 +365,16 @@ class TestWhose:
 
 
 class TestKeeping:
+    def test_a_head_that_somebody_changed_keeps_nobody_busy(self, where):
+        ledgers.append(where, 2 * BLOCK)
+        with ledgers.without_triggers() as superuser:
+            superuser.execute(
+                b"UPDATE audit_head SET size = 1000000000000 WHERE organization_id = %s", [where]
+            )
+        assert searching.keep_words(where) == 2
+        assert searching.keep_words(where) == 0
+        assert where not in searching.behind()
+
     def test_each_complete_block_once(self, where):
         ledgers.append(where, 2 * BLOCK)
         assert where in searching.behind()
