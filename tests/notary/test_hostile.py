@@ -196,7 +196,7 @@ def as_app(organization_id):
 def announce(organization_id, keys):
     with as_app(organization_id) as connection:
         [(log, index, prev, at, _)] = connection.execute(
-            "SELECT * FROM ledger_begin(%s, '')", [organization_id]
+            "SELECT log, next_index, prev, at, behind FROM ledger_begin(%s, '')", [organization_id]
         ).fetchall()
         leaves = []
         for place, public in enumerate(keys, start=index):
@@ -223,7 +223,7 @@ def reopen_unchecked(organization_id, checkpoint):
     log = f"ledger.example/ledger/{organization_id}/2"
     with as_app(organization_id) as connection:
         [(_, index, prev, at, _)] = connection.execute(
-            "SELECT * FROM ledger_begin(%s, '')", [organization_id]
+            "SELECT log, next_index, prev, at, behind FROM ledger_begin(%s, '')", [organization_id]
         ).fetchall()
         left = {"epoch": 1, "size": index, "last": base64.b64encode(prev).decode()}
         vkey = note.VerifierKey(log, hashlib.sha256(b"thief").digest()).format()
