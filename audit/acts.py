@@ -7,6 +7,8 @@ can't be rewritten, and webhooks subscribe to it. Names are `subject.what_happen
 # ruff: noqa: S105 - "password", "token" and "secret" are in names of acts; no value is a secret.
 
 from enum import StrEnum
+from itertools import groupby
+from typing import Final
 
 
 class Act(StrEnum):
@@ -123,3 +125,19 @@ class Act(StrEnum):
     LEDGER_REOPENED = "ledger.reopened"
 
     CLOCK_REGRESSED = "clock.regressed"
+
+
+# What stands for all acts of a subject, those that are added later too: `key.*`.
+ANY: Final = ".*"
+# Acts by their subject, in order of the alphabet.
+GROUPS: Final = {
+    subject: tuple(str(act) for act in acts)
+    for subject, acts in groupby(sorted(Act), lambda act: act.partition(".")[0])
+}
+
+
+def named(text: str) -> tuple[str, ...]:
+    """Return the acts that a filter names: one, or all of a subject (`key.*`); raises `ValueError` for none of them."""
+    if text.endswith(ANY) and (group := GROUPS.get(text.removesuffix(ANY))):
+        return group
+    return (str(Act(text)),)

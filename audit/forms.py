@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -12,14 +11,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audit import searching
-from audit.acts import Act
+from audit.acts import ANY, GROUPS, named
 from audit.searching import Wanted
 
-ANY: Final = ".*"
-GROUPS: Final = {
-    group: tuple(str(act) for act in acts)
-    for group, acts in groupby(sorted(Act), lambda act: act.partition(".")[0])
-}
+ACTIONS: Final = [
+    ("", "Any action"),
+    *(
+        (group, [(group + ANY, f"{group}.*"), *((act, act) for act in acts)])
+        for group, acts in GROUPS.items()
+    ),
+]
 SELECT: Final = {"data-autosubmit": ""}
 LAST: Final = {
     "1h": ("Last hour", timedelta(hours=1)),
@@ -93,13 +94,7 @@ class LogFilter(forms.Form):
     act = forms.ChoiceField(
         required=False,
         label="Action",
-        choices=[
-            ("", "Any action"),
-            *(
-                (group, [(group + ANY, f"{group}.*"), *((act, act) for act in acts)])
-                for group, acts in GROUPS.items()
-            ),
-        ],
+        choices=ACTIONS,
         widget=forms.Select(attrs=SELECT),
         error_messages={"invalid_choice": "“%(value)s” is not an action of this log."},
     )
@@ -155,7 +150,7 @@ class LogFilter(forms.Form):
         return Wanted(
             text=cleaned["q"] or "",
             actor=cleaned["who"] or "",
-            acts=GROUPS[act.removesuffix(ANY)] if act.endswith(ANY) else (act,) if act else (),
+            acts=named(act) if act else (),
             target=cleaned["target"] or "",
             request_id=cleaned["request"] or "",
             since=since,

@@ -9,8 +9,8 @@ from django import forms
 from django.urls import reverse
 
 from audit import redaction
-from audit.acts import Act
-from audit.forms import ANY, GROUPS
+from audit.acts import named
+from audit.forms import ACTIONS
 from audit.models.support import REASON_MAX, REASON_MIN
 
 TYPED: Final = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
@@ -75,13 +75,7 @@ class SearchForm(forms.Form):
     act = forms.ChoiceField(
         required=False,
         label="Action",
-        choices=[
-            ("", "Any action"),
-            *(
-                (group, [(group + ANY, f"{group}.*"), *((act, act) for act in acts)])
-                for group, acts in GROUPS.items()
-            ),
-        ],
+        choices=ACTIONS,
     )
     target = forms.CharField(
         required=False,
@@ -122,7 +116,7 @@ class SearchForm(forms.Form):
         since, until = cleaned["since"], cleaned["until"]
         return Asked(
             who=cleaned["who"],
-            acts=GROUPS[act.removesuffix(ANY)] if act.endswith(ANY) else (str(Act(act)),) if act else (),
+            acts=named(act) if act else (),
             target=cleaned["target"],
             request_id=cleaned["request"],
             words=cleaned["words"],

@@ -11,6 +11,7 @@ from django import forms
 from django.utils import timezone
 
 from audit import describe
+from audit.acts import ANY, GROUPS
 from audit.errors import WebhookError
 from audit.services.webhooks import MOST_DESCRIPTION
 from audit.webhooks import address, patterns
@@ -78,13 +79,11 @@ class WebhookForm(forms.Form):
             Group(
                 label=label[0].upper() + label[1:],
                 choices=[
-                    self._choice(
-                        subject + patterns.ANY, f"Every {label} event, and those that are added later"
-                    ),
+                    self._choice(subject + ANY, f"Every {label} event, and those that are added later"),
                     *(self._choice(act, describe.happened(act)) for act in acts),
                 ],
             )
-            for subject, acts in patterns.GROUPS.items()
+            for subject, acts in GROUPS.items()
             for label in ("SSO" if subject == "sso" else subject,)
         ]
 

@@ -1,20 +1,13 @@
 """What an endpoint subscribes to: exact acts (`key.revoked`), a subject (`key.*`) or everything (`*`). Pure."""
 
 from collections.abc import Iterable
-from itertools import groupby
 from typing import Final
 
-from audit.acts import Act
+from audit.acts import ANY, GROUPS, Act
 from audit.errors import WebhookInvalid
 
 EVERYTHING: Final = "*"
-ANY: Final = ".*"
 MOST: Final = 200
-# Acts by their subject, in order of the alphabet: what a form offers.
-GROUPS: Final = {
-    subject: tuple(str(act) for act in acts)
-    for subject, acts in groupby(sorted(Act), lambda act: act.partition(".")[0])
-}
 KNOWN: Final = frozenset({EVERYTHING, *(subject + ANY for subject in GROUPS), *map(str, Act)})
 
 

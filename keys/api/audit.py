@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from audit import access, paging, searching
 from audit.access import Detail, Place
 from audit.actors import Actor
-from audit.acts import Act
+from audit.acts import named
 from audit.describe import Line
 from audit.entry import MAX_INTEGER, ParsedEntry
 from audit.errors import BundleUnavailable, EntryInvalid, LedgerUnproven, NotSigned
@@ -42,8 +42,6 @@ TEXT: Final = "text/plain; charset=utf-8"
 ZIP: Final = "application/zip"
 # What the notary promises, and how long it is worth to wait before one asks again.
 SIGNED_WITHIN_SECONDS: Final = 10
-_GROUP: Final = ".*"
-_GROUPS: Final = frozenset(act.partition(".")[0] for act in Act)
 Epoch = Annotated[
     int | None,
     Field(ge=1, le=32_767, description="Which log: 2 after a first reopening. Default: the newest."),
@@ -423,14 +421,10 @@ def _unsigned(detail: str) -> Problem:
 
 def _acts(action: str) -> tuple[str, ...]:
     """Return the acts that a filter takes; raises a `Problem` with 422 for one that there is not."""
-    group = action.removesuffix(_GROUP)
-    if not action:
-        return ()
-    if action.endswith(_GROUP) and group in _GROUPS:
-        return tuple(act for act in Act if act.partition(".")[0] == group)
-    if action not in Act:
-        raise invalid("action", "There is no such act.")
-    return (action,)
+    try:
+        return named(action) if action else ()
+    except ValueError:
+        raise invalid("action", "There is no such act.") from None
 
 
 def _place(cursor: str) -> Place:
