@@ -1,54 +1,28 @@
 """Handing out an export part by part, so that a gigabyte takes no more memory than a part."""
 
-from collections import Counter
 from collections.abc import Iterator
-from threading import Lock
 from typing import Final
 
 from django.utils import timezone
 
 from audit import tenancy
 from audit.errors import ExportStateForbids
+from audit.exports.places import Held, NoPlace, Places
 from audit.models import Export, ExportPart, ExportState
 
-# Each holds one of the process's 16 threads for as long as its reader takes; one organization leaves some to others.
-MOST: Final = 6
-MOST_OF_ONE: Final = 2
-_lock: Final = Lock()
-_running: Final[Counter[str]] = Counter()
+PLACES: Final = Places()
 
 
-class Sending(Iterator[bytes]):
-    """The bytes of one export. Raises `ExportStateForbids` at once where too many are being downloaded.
+def send(export: Export) -> Held:
+    """Return the bytes of one export. Raises `ExportStateForbids` at once where too many are being downloaded.
 
     Before each part it looks whether the export is still there: one that was removed, expired or taken back because
-    personal data was erased is broken off. Close it, or read it to its end.
+    personal data was erased is broken off.
     """
-
-    def __init__(self, export: Export) -> None:
-        self._organization_id = export.organization_id
-        with _lock:
-            if _running.total() >= MOST or _running[self._organization_id] >= MOST_OF_ONE:
-                raise ExportStateForbids("Too many downloads are running. Try again in a moment.")
-            _running[self._organization_id] += 1
-        self._is_open = True
-        self._pieces = _pieces(export)
-
-    def __next__(self) -> bytes:
-        try:
-            return next(self._pieces)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Give the place back; may be called twice."""
-        with _lock:
-            if self._is_open:
-                self._is_open = False
-                _running[self._organization_id] -= 1
-                if not _running[self._organization_id]:
-                    del _running[self._organization_id]
+    try:
+        return PLACES.hold(export.organization_id, lambda: _pieces(export))
+    except NoPlace:
+        raise ExportStateForbids("Too many downloads are running. Try again in a moment.") from None
 
 
 def _pieces(export: Export) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from audit.errors import ExportError, ExportStateForbids
 from audit.exports import access
 from audit.exports.facts import COLUMNS
 from audit.exports.forms import TYPES, ExportForm, filename, filters, words
-from audit.exports.sending import Sending
+from audit.exports.sending import send
 from audit.forms import LogFilter
 from audit.models import Format
 from audit.ports import ReaderRequest
@@ -78,7 +78,7 @@ def export_download(request: ReaderRequest, export_id: str) -> HttpResponseBase:
     if request.method == "HEAD":
         return HttpResponse(headers=headers)
     try:
-        return StreamingHttpResponse(Sending(export), headers=headers)
+        return StreamingHttpResponse(send(export), headers=headers)
     except ExportStateForbids as error:
         messages.error(request, error.detail)
         return _back(request)

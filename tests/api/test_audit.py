@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 
 from audit import note, tenancy, tree
+from audit.exports import places
 from audit.models import Entry
 from audit.proofs import proof
 from audit.signatures import reopening
@@ -256,7 +257,7 @@ class TestCheckpoint:
         is_problem(api.get("/audit/checkpoint"), 409, "not_signed")
         is_problem(api.get("/audit/bundle"), 409, "bundle_unavailable")
         is_problem(api.get("/audit/entries/0/proof"), 409, "not_signed")
-        assert not streaming._running
+        assert not streaming.PLACES.running
 
 
 class TestConsistency:
@@ -351,7 +352,7 @@ class TestBundle:
             "request_id": "",
         }
         answer.close()
-        assert not streaming._running
+        assert not streaming.PLACES.running
 
     def test_with_an_older_checkpoint(self, cast, api, signed):
         older = bundles.sign(cast.acme.id, 4)
@@ -360,7 +361,7 @@ class TestBundle:
         is_problem(api.get("/audit/bundle?old_size=999999"), 404, "not_found")
 
     def test_few_at_once(self, cast, api, signed):
-        running = [api.get("/audit/bundle") for _ in range(streaming.MOST_OF_ONE)]
+        running = [api.get("/audit/bundle") for _ in range(places.MOST_OF_ONE)]
         answer = api.get("/audit/bundle")
         is_problem(answer, 503, "too_many_downloads")
         assert answer["Retry-After"]
@@ -370,7 +371,7 @@ class TestBundle:
         for each in (again, *running):
             each.close()
         gc.collect()
-        assert not streaming._running
+        assert not streaming.PLACES.running
 
     def test_who_goes_away_leaves_no_connection(self, cast, api, signed):
         def there():

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from audit import services, tenancy
-from audit.exports import sending
+from audit.exports import places, sending
 from audit.models import Export
 from orgs import services as org_services
 from orgs.models import Membership
@@ -236,21 +236,21 @@ class TestDownloading:
             body(answer)
 
     def test_places_are_given_back(self, alice, made):
-        for _ in range(sending.MOST + 2):
+        for _ in range(places.MOST + 2):
             alice.get(f"{PAGE}/{made.id}").close()
-        running = [alice.get(f"{PAGE}/{made.id}") for _ in range(sending.MOST_OF_ONE)]
+        running = [alice.get(f"{PAGE}/{made.id}") for _ in range(places.MOST_OF_ONE)]
         refused = alice.get(f"{PAGE}/{made.id}")
         assert (refused.status_code, refused["Location"]) == (303, PAGE)
         for each in running:
             body(each)
         assert body(alice.get(f"{PAGE}/{made.id}"))
-        assert made.organization_id not in sending._running
+        assert made.organization_id not in sending.PLACES.running
 
     def test_one_organization_leaves_places_to_others(self, alice, made):
         """Whose readers take their time keep nobody else from downloading."""
-        running = [alice.get(f"{PAGE}/{made.id}") for _ in range(sending.MOST_OF_ONE)]
+        running = [alice.get(f"{PAGE}/{made.id}") for _ in range(places.MOST_OF_ONE)]
         assert alice.get(f"{PAGE}/{made.id}").status_code == 303
-        with closing(sending.Sending(Export(id="exp_x", organization_id="org_other"))):
+        with closing(sending.send(Export(id="exp_x", organization_id="org_other"))):
             pass
         for each in running:
             each.close()
