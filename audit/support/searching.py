@@ -15,9 +15,8 @@ from itertools import groupby
 from typing import Any, Final
 
 from django.db import DatabaseError, OperationalError, connection
-from django.db.models import Q
 
-from audit import access, ports, searching, services, tenancy
+from audit import access, paging, ports, searching, services, tenancy
 from audit.actors import Actor
 from audit.acts import Act
 from audit.describe import Line
@@ -250,11 +249,8 @@ def _told(
 
 
 def _lines(organization_id: str, places: Sequence[Place], actor: Actor) -> dict[Place, Line]:
-    wanted = Q()
-    for _, epoch, index in places:
-        wanted |= Q(epoch=epoch, index=index)
     with tenancy.within(organization_id):
-        found = list(Entry.objects.of(organization_id).filter(wanted))
+        found = paging.entries_at(Entry.objects.of(organization_id), [place[1:] for place in places])
         lines = access.lines(Reader(actor=actor, organization_id=organization_id), found)
     return {(organization_id, *line.place): line for line in lines}
 

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -12,13 +11,12 @@ from ninja import Path, Query, Router
 from pydantic import BaseModel, ConfigDict, Field
 
 from audit import access, paging, searching
-from audit.access import Detail, Place
-from audit.actors import Actor
+from audit.access import Found, Place
 from audit.acts import named
-from audit.describe import Line
-from audit.entry import MAX_INTEGER, ParsedEntry
-from audit.errors import BundleUnavailable, EntryInvalid, LedgerUnproven, NotSigned
+from audit.entry import MAX_INTEGER
+from audit.errors import BundleUnavailable, LedgerUnproven, NotSigned
 from audit.exports.bundle import Bundle
+from audit.exports.facts import facts
 from audit.models import Checkpoint, Entry
 from audit.models.checkpoint import CheckpointQuerySet
 from audit.proofs import proving
@@ -162,8 +160,8 @@ def entry_list(request: ApiRequest, query: Query[EntriesQuery]) -> HttpResponse:
     acts = _acts(query.action)
     before = _place(query.cursor) if query.cursor is not None else searching.LAST
 
-    def act(caller: Caller) -> EntriesOut:
-        reader = _reader(request, caller)
+    def act(_caller: Caller) -> EntriesOut:
+        organization_id = _organization(request)
         wanted = Wanted(
             text=query.q,
             actor=query.actor,
@@ -176,10 +174,8 @@ def entry_list(request: ApiRequest, query: Query[EntriesQuery]) -> HttpResponse:
         found = searching.find(wanted, most=query.limit + 1, before=before)
         shown = found.places[: query.limit]
         following = shown[-1] if len(found.places) > query.limit else found.reached
-        entries = _at(reader.organization_id, shown)
-        lines = access.lines(reader, entries)
         return EntriesOut(
-            data=[EntryOut(**_members(*each)) for each in zip(entries, lines, strict=True)],
+            data=[EntryOut(**_entry(each)) for each in _found(organization_id, shown)],
             next_cursor=paging.written(following) if following else None,
         )
 
@@ -198,9 +194,12 @@ def entry_get(request: ApiRequest, index: Index, query: Query[EpochQuery]) -> Ht
     """With the bytes that the tree is made of: their SHA-256 after a zero byte is the leaf hash."""
     check_names(request, ("epoch",))
 
-    def act(caller: Caller) -> EntryDetailOut:
-        reader = _reader(request, caller)
-        return _detail(access.entry(reader, (_epoch(reader.organization_id, query.epoch), index)))
+    def act(_caller: Caller) -> EntryDetailOut:
+        organization_id = _organization(request)
+        place = (_epoch(organization_id, query.epoch), index)
+        for found in _found(organization_id, [place]):
+            return _detail(found)
+        raise Http404
 
     return running.read(request, act)
 
@@ -218,10 +217,10 @@ def entry_proof(request: ApiRequest, index: Index, query: Query[EpochQuery]) -> 
     """That it stands in the log that the notary signed, checked before it is answered. 409: not signed yet."""
     check_names(request, ("epoch",))
 
-    def act(caller: Caller) -> tuple[str, str]:
-        organization_id = _reader(request, caller).organization_id
+    def act(_caller: Caller) -> tuple[str, str]:
+        organization_id = _organization(request)
         place = (_epoch(organization_id, query.epoch), index)
-        if not _at(organization_id, [place]):
+        if not paging.entries_at(Entry.objects.of(organization_id), [place]):
             raise Http404
         with _foreseen():
             text = proving.inclusion_proof(organization_id, place)
@@ -243,8 +242,8 @@ def checkpoint_get(request: ApiRequest, query: Query[CheckpointQuery]) -> HttpRe
     """Keep it: whoever holds a checkpoint can tell that the log was changed later. 409: nothing is signed yet."""
     check_names(request, tuple(CheckpointQuery.model_fields))
 
-    def act(caller: Caller) -> tuple[str, str]:
-        organization_id = _reader(request, caller).organization_id
+    def act(_caller: Caller) -> tuple[str, str]:
+        organization_id = _organization(request)
         if query.size is not None:
             epoch = _epoch(organization_id, query.epoch)
             found = _checkpoints(organization_id, epoch).filter(size=query.size).first()
@@ -274,8 +273,8 @@ def consistency_get(request: ApiRequest, query: Query[ConsistencyQuery]) -> Http
     if query.older > query.newer:
         raise invalid("from", "The older checkpoint is the smaller one.")
 
-    def act(caller: Caller) -> ConsistencyOut:
-        organization_id = _reader(request, caller).organization_id
+    def act(_caller: Caller) -> ConsistencyOut:
+        organization_id = _organization(request)
         epoch = _epoch(organization_id, query.epoch)
         with _foreseen():
             hashes = proving.consistency_proof(organization_id, epoch, query.older, query.newer)
@@ -299,8 +298,8 @@ def verifier_key_list(request: ApiRequest, query: Query[EpochQuery]) -> HttpResp
     """Note them once and elsewhere: what is downloaded together proves nothing."""
     check_names(request, ("epoch",))
 
-    def act(caller: Caller) -> tuple[str, str]:
-        organization_id = _reader(request, caller).organization_id
+    def act(_caller: Caller) -> tuple[str, str]:
+        organization_id = _organization(request)
         vkeys = verifier_keys.published(organization_id, _epoch(organization_id, query.epoch))
         if not vkeys:
             raise Http404
@@ -339,29 +338,13 @@ def bundle_get(request: ApiRequest, query: Query[BundleQuery]) -> StreamingHttpR
 _NAMES: Final = ("actor", "action", "target", "from", "to", "request_id", "q", *PageQuery.model_fields)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _KeyReader:
-    """A key that holds `audit:read` as a reader of its organization's whole log."""
-
-    actor: Actor
-    organization_id: str
-    reads_whole_log: bool = True
-    reads_own_log: bool = True
-    may_change_webhooks: bool = False
-    may_erase: bool = False
-
-    @property
-    def id(self) -> str:
-        return self.actor.id
-
-
-def _reader(request: ApiRequest, caller: Caller) -> _KeyReader:
-    """Return the key as a reader; raises `Forbidden` for one that is bound to a part of the organization."""
+def _organization(request: ApiRequest) -> str:
+    """Return whose log the key reads; raises `Forbidden` for one that is bound to a part of the organization."""
     if request.auth.project.depth > 0:
         raise Forbidden(
             "The log tells of the whole organization: only keys of its first project may read it."
         )
-    return _KeyReader(actor=caller, organization_id=request.auth.key.organization_id)
+    return request.auth.key.organization_id
 
 
 def _text(request: ApiRequest, act: Callable[[Caller], tuple[str, str]]) -> HttpResponse:
@@ -379,7 +362,7 @@ def _bundle(request: ApiRequest, query: BundleQuery) -> Iterator[bytes]:
     with ExitStack() as stack:
 
         def act(caller: Caller) -> Bundle:
-            organization_id = _reader(request, caller).organization_id
+            organization_id = _organization(request)
             old_note = _old_note(organization_id, query)
             try:
                 found = hand_out_bundle(organization_id, epoch=query.epoch, old_note=old_note, actor=caller)
@@ -446,50 +429,27 @@ def _checkpoints(organization_id: str, epoch: int | None) -> CheckpointQuerySet:
     return found if epoch is None else found.filter(epoch=epoch)
 
 
-def _at(organization_id: str, places: Sequence[Place]) -> list[Entry]:
-    """Return the entries at these places, the newest first."""
-    found: list[Entry] = []
-    for epoch in {epoch for epoch, _ in places}:
-        indexes = [index for each, index in places if each == epoch]
-        found += Entry.objects.of(organization_id).filter(epoch=epoch, index__in=indexes)
-    return sorted(found, key=lambda entry: entry.place, reverse=True)
+def _found(organization_id: str, places: Sequence[Place]) -> list[Found]:
+    """Return what stands at these places, in their order."""
+    entries = paging.entries_at(Entry.objects.of(organization_id), places)
+    return access.opened(organization_id, entries)
 
 
-def _members(entry: Entry, line: Line) -> dict[str, Any]:
-    parsed = _parsed(entry)
-    personal: dict[str, str | None] = dict.fromkeys(parsed.sealed if parsed else ())
-    return {
-        "epoch": entry.epoch,
-        "index": entry.index,
-        "at": entry.at,
-        "act": entry.act,
-        "actor": entry.actor,
-        "target": entry.target,
-        "request_id": entry.request_id,
-        "summary": line.summary,
-        "data": parsed.data if parsed else {},
-        "personal": personal | dict(line.openings),
-        "readable": parsed is not None,
-    }
+def _entry(found: Found) -> dict[str, Any]:
+    """Return an entry's facts as they are everywhere, with the time as this API writes it."""
+    return facts(found) | {"at": found.entry.at}
 
 
-def _detail(detail: Detail) -> EntryDetailOut:
-    parsed = detail.parsed
+def _detail(found: Found) -> EntryDetailOut:
+    entry, parsed = found.entry, found.parsed
     return EntryDetailOut(
-        **_members(detail.entry, detail.line),
+        **_entry(found),
         log=parsed.log if parsed else "",
         prev=_b64(parsed.prev) if parsed else "",
-        leaf=bytes(detail.entry.leaf).decode("utf-8", "backslashreplace"),
-        leaf_hash=_b64(detail.entry.leaf_hash()),
+        leaf=bytes(entry.leaf).decode("utf-8", "backslashreplace"),
+        leaf_hash=_b64(entry.leaf_hash()),
         sealed=dict(parsed.sealed) if parsed else {},
     )
-
-
-def _parsed(entry: Entry) -> ParsedEntry | None:
-    try:
-        return entry.parsed()
-    except EntryInvalid:
-        return None
 
 
 def _b64(octets: bytes) -> str:
