@@ -12,7 +12,8 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
-from audit.models import Delivery
+from audit import tenancy
+from audit.models import Delivery, Endpoint
 from keys.api.urls import document, urlpatterns
 from keys.builtin import SCOPES
 from keys.services.auto_rotation import rotate_when_due
@@ -94,7 +95,8 @@ def _scanning(settings, tmp_path, world):
 @pytest.fixture(autouse=True)
 def _few_hooks(world):
     """There are so many webhooks at most."""
-    calls.as_superuser("DELETE FROM audit_endpoint WHERE organization_id = %s", world.acme.id)
+    with tenancy.within(world.acme.id):
+        Endpoint.objects.all().delete()
 
 
 def of_key(path: str = "", body: Any = None, **made: Any):

@@ -431,7 +431,8 @@ class TestTooMuch:
         html = world.alice.get(URL, **HTMX).content.decode()
         assert 'data-announce="Too many calls to count at once"' in html
 
-    def test_what_is_not_in_the_way_is_counted(self, world):
+    def test_what_is_not_in_the_way_is_counted(self, world, monkeypatch):
+        monkeypatch.setattr(usage_rows, "PATIENCE", "20s")
         assert stats(page(world.alice, key=world.plain.id))[0] == "4"
 
     def test_there_is_no_export_but_a_reason(self, world):
