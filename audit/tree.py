@@ -4,7 +4,7 @@ A tree here is only the roots of its perfect subtrees, largest first: 64 hashes 
 so a root over millions of entries is computed as they stream by.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -23,6 +23,15 @@ class Point:
 
     size: int
     root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One hash of a proof, 32 bytes: it stands `is_left` of what is known so far, or right; `node` is both hashed."""
+
+    sibling: bytes
+    is_left: bool
+    node: bytes
 
 
 def leaf_hash(leaf: bytes) -> bytes:
@@ -136,21 +145,30 @@ def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes],
     if not 0 <= index < size:
         raise ProofInvalid("the index is not below the size")
     _check_hashes(leaf, root, *proof)
+    node = leaf
+    for step in climb(index, size, leaf, proof):
+        node = step.node
+    if node != root:
+        raise ProofInvalid("the proof leads to another root")
+
+
+def climb(index: int, size: int, leaf: bytes, proof: Sequence[bytes]) -> Iterator[Step]:
+    """Yield the steps from entry `index` of `size`, whose leaf hash is `leaf`, up to what must be the root.
+
+    RFC 9162 §2.1.3.2. Raises ProofInvalid for a proof that is too long or too short.
+    """
     place, last, node = index, size - 1, leaf
     for sibling in proof:
         if last == 0:
             raise ProofInvalid("the proof is too long")
-        if place & 1 or place == last:
-            node = node_hash(sibling, node)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            node = node_hash(node, sibling)
+        is_left = bool(place & 1) or place == last
+        node = node_hash(sibling, node) if is_left else node_hash(node, sibling)
+        yield Step(sibling, is_left, node)
+        while is_left and not place & 1 and place:
+            place, last = place >> 1, last >> 1
         place, last = place >> 1, last >> 1
     if last != 0:
         raise ProofInvalid("the proof is too short")
-    if node != root:
-        raise ProofInvalid("the proof leads to another root")
 
 
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:

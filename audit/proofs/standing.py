@@ -8,7 +8,7 @@ from enum import StrEnum
 from audit.errors import LedgerUnproven, NotSigned
 from audit.models import Checkpoint, Entry
 from audit.proofs import proof, proving
-from audit.proofs.climbing import Step, climb
+from audit.tree import Step, climb
 
 
 class StandingState(StrEnum):
