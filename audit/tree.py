@@ -77,12 +77,15 @@ class Tree:
         """
         if len(leaf) != HASH_BYTES:
             raise ValueError(f"a leaf hash has {HASH_BYTES} bytes, this has {len(leaf)}")
-        node, size = leaf, self._size
-        while size & 1:
-            node = node_hash(self._peaks.pop(), node)
-            size >>= 1
+        node, place, level = leaf, self._size, 0
+        while place & 1:
+            node, place, level = node_hash(self._peaks.pop(), node), place >> 1, level + 1
+            self._joined(level, place, node)
         self._peaks.append(node)
         self._size += 1
+
+    def _joined(self, level: int, place: int, node: bytes) -> None:
+        """Hear of each subtree of two leaves and more that is complete: its root, and how many others are before it."""
 
     def root(self) -> bytes:
         """Return the 32-byte root of the leaves so far; for none, H("") (RFC 6962 §2.1)."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from audit.tree import EMPTY_ROOT, node_hash
+from audit.tree import EMPTY_ROOT, Tree
 
 LEVEL = 8
 
@@ -15,41 +15,27 @@ class Node(NamedTuple):
     hash: bytes
 
 
-class Peaks:
-    """The roots of a tree's perfect subtrees, largest first, and the hash of its last leaf."""
+class Peaks(Tree):
+    """A tree that knows its last leaf hash, too, and notes complete subtrees of 256 leaves and more in `nodes`."""
 
-    __slots__ = ("hashes", "last", "nodes", "size")
+    __slots__ = ("last", "nodes")
 
     def __init__(self) -> None:
-        self.size = 0
-        self.hashes: list[bytes] = []
+        super().__init__()
         self.last = EMPTY_ROOT
         self.nodes: list[Node] = []
 
     def copy(self) -> "Peaks":
         """Return one that grows by itself, without the nodes that this one noted."""
         made = Peaks()
-        made.size, made.hashes, made.last = self.size, self.hashes.copy(), self.last
+        made._size, made._peaks, made.last = self._size, self._peaks.copy(), self.last
         return made
 
     def append(self, leaf: bytes) -> None:
-        """Add the hash of the next leaf; complete subtrees of 256 leaves and more are noted in `nodes`."""
-        node, size, level = leaf, self.size, 0
-        while size & 1:
-            node = node_hash(self.hashes.pop(), node)
-            size >>= 1
-            level += 1
-            if level >= LEVEL:
-                self.nodes.append(Node(level, size, node))
-        self.hashes.append(node)
-        self.size += 1
+        """Add the 32-byte hash of the next leaf."""
+        super().append(leaf)
         self.last = leaf
 
-    def root(self) -> bytes:
-        """Return the 32-byte root (RFC 6962 §2.1)."""
-        if not self.hashes:
-            return EMPTY_ROOT
-        *lefts, node = self.hashes
-        for left in reversed(lefts):
-            node = node_hash(left, node)
-        return node
+    def _joined(self, level: int, place: int, node: bytes) -> None:
+        if level >= LEVEL:
+            self.nodes.append(Node(level, place, node))

@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
-from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
 
@@ -174,7 +173,7 @@ def _record(erasure: Erasure, found: Sequence[Found], *, actor: Actor, note: str
     if not found:
         return
     with ledger.recording(erasure.organization_id, _who(erasure, actor)) as entry:
-        epoch = _epoch(erasure.organization_id)
+        epoch = ledger.lock(erasure.organization_id).epoch
         for batch in erasures.batches((each.position, each.field) for each in found):
             entry(
                 Act.LEDGER_ERASURE,
@@ -200,15 +199,6 @@ def _who(erasure: Erasure, actor: Actor) -> Actor:
     """Return the actor without what is personal where they erase themselves: they leave none behind in doing so."""
     is_own = actor.id == erasure.person_id
     return Actor(id=actor.id, request_id=actor.request_id) if is_own else actor
-
-
-def _epoch(organization_id: str) -> int:
-    """Return the epoch to which this transaction appends: the head stays locked, so that none begins meanwhile."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT log FROM ledger_begin(%s, %s)", [organization_id, ""])
-        log: str = cursor.fetchone()[0]
-    found = entry_rules.ORIGIN.fullmatch(log)
-    return int(found["epoch"] or 1) if found else 1
 
 
 def _clean_mails(organization_id: str, found: Sequence[Found]) -> None:
