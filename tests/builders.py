@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.core.cache import cache
+from django.db.models import Q
 from django.test import Client
 
 from audit import tenancy
@@ -155,10 +156,12 @@ def signed_in(user: User, *, password: str = PASSWORD) -> Client:
     return client
 
 
-def entries(organization_id: str) -> list[ParsedEntry]:
-    """Return every entry of an organization's ledger, in order."""
+def entries(organization_id: str, *, since: tuple[int, int] | None = None) -> list[ParsedEntry]:
+    """Return every entry of an organization's ledger after a place, in order."""
+    epoch, index = since or (0, 0)
     with tenancy.within(organization_id):
-        return [entry.parsed() for entry in Entry.objects.of(organization_id).order_by("epoch", "index")]
+        found = Entry.objects.of(organization_id).filter(Q(epoch=epoch, index__gt=index) | Q(epoch__gt=epoch))
+        return [entry.parsed() for entry in found.order_by("epoch", "index")]
 
 
 @contextmanager
@@ -167,10 +170,12 @@ def gains(organization_id: str, *acts: str) -> Iterator[list[ParsedEntry]]:
 
     That a ledger opens is not of them: the operator's does with whichever test comes first.
     """
-    before = len(entries(organization_id))
+    with tenancy.within(organization_id):
+        newest = Entry.objects.of(organization_id).order_by("-epoch", "-index").first()
     gained: list[ParsedEntry] = []
     yield gained
-    gained += [entry for entry in entries(organization_id)[before:] if entry.act != Act.LEDGER_OPENED]
+    since = newest and newest.place
+    gained += [entry for entry in entries(organization_id, since=since) if entry.act != Act.LEDGER_OPENED]
     assert [entry.act for entry in gained] == list(acts)
 
 
