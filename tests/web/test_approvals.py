@@ -311,7 +311,7 @@ class TestTrail:
         response = alice.get(f"/trace?incident={incident}")
         kinds = [event.kind for event in response.context["trail"].events]
         assert kinds == ["approval", "entry", "entry", "call", "execution", "entry"]
-        times = [event.at for event in response.context["trail"].events]
+        times = [event.at.isoformat(timespec="milliseconds") for event in response.context["trail"].events]
         assert times == sorted(times)
         seen = clients["vera"].get(f"/trace?incident={incident}").context["trail"].events
         assert [event.kind for event in seen] == ["approval", "call", "execution"]
