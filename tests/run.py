@@ -18,6 +18,7 @@ BROWSER_TESTS = "tests/e2e"
 # What else tests start for themselves.
 PROGRAMS = ("nginx", "go", "strace")
 MOST_WORKERS = 4
+MOST_BROWSERS = 2
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,14 +41,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def all_of_them() -> int:
     """Run what may run at once, then what reads the clock, then the browser's tests; say how each ended."""
-    workers = max(2, min(MOST_WORKERS, os.cpu_count() or 2))
+    # One more than there are processors: a third of the time a test waits for another process or for a disk.
+    workers = min(MOST_WORKERS, 1 + (os.cpu_count() or 1))
     without_browser = (f"--ignore={BROWSER_TESTS}",)
     parts = {
         "those that may run at once": pytest(
             *without_browser, "-m not timed", f"-n{workers}", "--dist=worksteal"
         ),
         "those that read the clock": pytest(*without_browser, "-m timed"),
-        "the browser's": pytest(BROWSER_TESTS),
+        "the browser's": pytest(BROWSER_TESTS, f"-n{MOST_BROWSERS}", "--dist=worksteal"),
     }
     for name, code in parts.items():
         print(f"test: {name}: {'passed' if code == 0 else f'FAILED (pytest ended with {code})'}")

@@ -17,7 +17,7 @@ from tests.db import dying
 SECONDS = 600
 DATABASE = "keystead"
 # Each kill of PostgreSQL costs it a restart: there, one step in so many.
-EVERY = 4
+EVERY = 6
 
 # What must be the same: rows, and what the ledger says of them.
 SAME = {
