@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.core.cache import cache
-from django.db.models import Q
 from django.test import Client
 
 from audit import tenancy
@@ -158,10 +157,9 @@ def signed_in(user: User, *, password: str = PASSWORD) -> Client:
 
 def entries(organization_id: str, *, since: tuple[int, int] | None = None) -> list[ParsedEntry]:
     """Return every entry of an organization's ledger after a place, in order."""
-    epoch, index = since or (0, 0)
     with tenancy.within(organization_id):
-        found = Entry.objects.of(organization_id).filter(Q(epoch=epoch, index__gt=index) | Q(epoch__gt=epoch))
-        return [entry.parsed() for entry in found.order_by("epoch", "index")]
+        found = Entry.objects.of(organization_id).after(*(since or (0, 0))).oldest_first()
+        return [entry.parsed() for entry in found]
 
 
 @contextmanager
@@ -171,7 +169,7 @@ def gains(organization_id: str, *acts: str) -> Iterator[list[ParsedEntry]]:
     That a ledger opens is not of them: the operator's does with whichever test comes first.
     """
     with tenancy.within(organization_id):
-        newest = Entry.objects.of(organization_id).order_by("-epoch", "-index").first()
+        newest = Entry.objects.of(organization_id).newest_first().first()
     gained: list[ParsedEntry] = []
     yield gained
     since = newest and newest.place

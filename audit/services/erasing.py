@@ -238,7 +238,7 @@ def _clean_descriptions(erasure: Erasure) -> None:
 def _describer(endpoint: Endpoint) -> str:
     """Return who wrote a webhook's description: whoever changed it last, else whoever made it."""
     changed = Entry.objects.of(endpoint.organization_id).filter(target=endpoint.id, act=Act.WEBHOOK_CHANGED)
-    for entry in changed.order_by("-epoch", "-index").iterator(chunk_size=100):
+    for entry in changed.newest_first().iterator(chunk_size=100):
         with suppress(EntryInvalid):
             if "description" in entry_rules.parse(bytes(entry.leaf)).data.get("changed", ()):
                 return entry.actor
