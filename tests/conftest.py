@@ -19,6 +19,9 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 loopback.guard()
 
 TESTS = Path(__file__).resolve().parent
+LONGEST = frozenset(
+    {"test_demo.py", "test_dying.py", "test_syscalls.py", "test_worker.py", "test_demo_data.py"}
+)
 WITH_DATABASE = frozenset({"db", "webhooks", "web", "api", "sdk", "e2e", "stream", "gateway", "notary", "go"})
 
 
@@ -30,12 +33,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse what would wrap a test in a transaction or flush tables, which the ledger's triggers forbid."""
+    """Refuse what would wrap a test in a transaction or flush tables, which the ledger's triggers forbid.
+
+    The longest go first, so that none of them is left to run alone at the end.
+    """
     for item in items:
         if item.get_closest_marker("django_db") or {"db", "transactional_db"} & set(_fixtures(item)):
             raise pytest.UsageError(
                 f"{item.nodeid}: neither django_db nor its fixtures; see WITH_DATABASE in tests/conftest.py"
             )
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from portal import demo, dsn
 from portal.embedded import Cluster
 from tests.cluster import FOREIGN, ROOT
 
+SECONDS = 240
 UNSIGNED = """
     SELECT count(*) FROM audit_head h WHERE NOT EXISTS (
         SELECT FROM audit_checkpoint c WHERE c.organization_id = h.organization_id AND c.size > 0)
@@ -63,11 +65,17 @@ def running(home, *arguments, **environment):
 
 
 def read_until(process, words):
+    """Return the lines up to that with the words; what waits for longer than a demo takes is killed."""
     lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if words in line:
-            return lines
+    patience = threading.Timer(SECONDS, process.kill)
+    patience.start()
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if words in line:
+                return lines
+    finally:
+        patience.cancel()
     pytest.fail(f"{words!r} did not come: {''.join(lines)}")
 
 
@@ -143,7 +151,7 @@ def test_it_serves_until_it_is_stopped_and_serves_again(home, port):
             if is_first:
                 check_traffic(drive(home, port, {**os.environ}))
             else:
-                read_until(process, "webhook, signature right: key.created")
+                read_until(process, "webhook, signature right:")
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=30)
         assert process.returncode == 0
