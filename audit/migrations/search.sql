@@ -72,10 +72,9 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('audit_search'), hashtext(organization));
 END $$;
 
--- How many blocks of an epoch are whole: by its head, but never more than there are entries for. A head that somebody
--- has changed would keep the worker busy for ever.
+-- How many blocks of an epoch are whole: by its head, but never more than there are entries for.
 CREATE FUNCTION audit_whole_blocks(organization text, of_epoch integer, size bigint) RETURNS bigint LANGUAGE sql STABLE
-    RETURN least(size, (SELECT max(e.index) + 1 FROM audit_entry e WHERE e.organization_id = organization AND e.epoch = of_epoch)) / 64;
+    RETURN div(least(size, (SELECT coalesce(max(e.index) + 1::numeric, 0) FROM audit_entry e WHERE e.organization_id = organization AND e.epoch = of_epoch)), 64)::bigint;
 
 -- Read up to `most` blocks of the transaction's organization: those that are due again, then those that are not there
 -- yet. Returns how many; 0 where nothing is left. Two at once do one after the other what is there to do, once.
@@ -99,7 +98,10 @@ BEGIN
     GET DIAGNOSTICS written = ROW_COUNT;
     SELECT h.epoch, h.size INTO head FROM public.audit_head h WHERE h.organization_id = org;
     FOR of_epoch IN 1 .. coalesce(head.epoch, 0) LOOP
-        SELECT coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b WHERE b.organization_id = org AND b.epoch = of_epoch), 0) AS next,
+        -- From the next entry that there is: a ledger that somebody has changed would keep the worker busy for ever, with
+        -- a size that it does not have or an entry far away.
+        SELECT (SELECT min(e.index) / 64 FROM public.audit_entry e WHERE e.organization_id = org AND e.epoch = of_epoch AND e.index > coalesce(
+                (SELECT 64 * max(b.block) + 63 FROM public.audit_searchblock b WHERE b.organization_id = org AND b.epoch = of_epoch), -1)) AS next,
             -- The last block of an epoch that has ended is complete as it is.
             CASE WHEN of_epoch = head.epoch THEN public.audit_whole_blocks(org, head.epoch, head.size)
                 ELSE (SELECT max(e.index) / 64 + 1 FROM public.audit_entry e WHERE e.organization_id = org AND e.epoch = of_epoch) END AS count
@@ -122,10 +124,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         public.audit_whole_blocks(h.organization_id, h.epoch, h.size) > coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b
             WHERE b.organization_id = h.organization_id AND b.epoch = h.epoch), 0)
         OR EXISTS (SELECT FROM public.audit_searchblock b WHERE b.organization_id = h.organization_id AND b.words IS NULL AND b.is_due)
-        OR h.epoch > 1 AND NOT EXISTS (SELECT FROM public.audit_searchblock b
-            WHERE b.organization_id = h.organization_id AND b.epoch = h.epoch - 1
-                AND b.block = (SELECT max(e.index) / 64 FROM public.audit_entry e
-                    WHERE e.organization_id = h.organization_id AND e.epoch = h.epoch - 1)))
+        OR (SELECT max(e.index) / 64 FROM public.audit_entry e WHERE e.organization_id = h.organization_id AND e.epoch = h.epoch - 1)
+            > coalesce((SELECT max(b.block) FROM public.audit_searchblock b WHERE b.organization_id = h.organization_id AND b.epoch = h.epoch - 1), -1))
     ORDER BY h.organization_id
 $$;
 
@@ -133,9 +133,9 @@ $$;
 -- last ones, which make no block. One step along an index for each organization.
 CREATE FUNCTION audit_search_lag() RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 64 * (coalesce(sum(greatest(0, public.audit_whole_blocks(h.organization_id, h.epoch, h.size) - coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b
+    SELECT least(10 ^ 18::numeric, 64 * (coalesce(sum(greatest(0, public.audit_whole_blocks(h.organization_id, h.epoch, h.size) - coalesce((SELECT max(b.block) + 1 FROM public.audit_searchblock b
             WHERE b.organization_id = h.organization_id AND b.epoch = h.epoch), 0))), 0)
-        + (SELECT count(*) FROM public.audit_searchblock b WHERE b.words IS NULL AND b.is_due AND current_setting('app.organization', true) = '*'))::bigint
+        + (SELECT count(*) FROM public.audit_searchblock b WHERE b.words IS NULL AND b.is_due AND current_setting('app.organization', true) = '*')))::bigint
     FROM public.audit_head h WHERE current_setting('app.organization', true) = '*'
 $$;
 

@@ -375,6 +375,27 @@ class TestKeeping:
         assert searching.keep_words(where) == 0
         assert where not in searching.behind()
 
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            "UPDATE audit_head SET size = 1000000000000, epoch = 3",
+            "UPDATE audit_entry SET epoch = 2",
+            "UPDATE audit_entry SET index = 9223372036854775807 - index",
+        ],
+        ids=["epochs without entries", "entries before their epoch", "entries far away"],
+    )
+    def test_nor_does_a_ledger_without_entries_where_they_belong(self, where, changed):
+        ledgers.append(where, 2 * BLOCK)
+        with ledgers.without_triggers() as superuser:
+            superuser.execute(
+                b"UPDATE audit_head SET size = 9223372036854775807 WHERE organization_id = %s", [where]
+            )
+            superuser.execute(f"{changed} WHERE organization_id = %s".encode(), [where])
+        assert searching.keep_words(where) <= 3
+        assert searching.keep_words(where) == 0
+        assert searching.behind() is not None
+        assert searching.lag() >= 0
+
     def test_each_complete_block_once(self, where):
         ledgers.append(where, 2 * BLOCK)
         assert where in searching.behind()

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from keys import limits
@@ -79,6 +79,7 @@ class TestWindow:
 
 
 class TestRetryAfter:
+    @settings(suppress_health_check=[HealthCheck.filter_too_much])
     @given(windows(), st.integers(1, 3_000), st.integers(0, 3_000))
     def test_then_it_passes_and_a_second_before_it_does_not(self, at, requests, cost):
         window, now_ms = at

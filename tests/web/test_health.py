@@ -23,12 +23,18 @@ KEYS = {"status", "database", "worker", "worker_seen_seconds", "queue", "search_
 
 @pytest.fixture
 def queue():
-    """The queue's tables, as the worker writes them, and as they were at the end."""
+    """The queue's tables, as the worker writes them, from nothing on."""
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as app:
+        forget(app)
         yield app
-        app.execute("DELETE FROM procrastinate_jobs WHERE task_name LIKE 'tests.%'")
-        app.execute("DELETE FROM procrastinate_workers")
-        app.execute("DELETE FROM procrastinate_periodic_defers")
+        forget(app)
+
+
+def forget(queue):
+    """Leave nothing of a worker, one of other tests included."""
+    queue.execute("DELETE FROM procrastinate_jobs WHERE task_name LIKE 'tests.%'")
+    queue.execute("DELETE FROM procrastinate_workers")
+    queue.execute("DELETE FROM procrastinate_periodic_defers")
 
 
 @pytest.fixture
