@@ -20,7 +20,7 @@ from portal import demo, dsn
 from portal.embedded import Cluster
 from tests.cluster import FOREIGN, ROOT
 
-SECONDS = 240
+SECONDS = 500
 UNSIGNED = """
     SELECT count(*) FROM audit_head h WHERE NOT EXISTS (
         SELECT FROM audit_checkpoint c WHERE c.organization_id = h.organization_id AND c.size > 0)
