@@ -751,6 +751,8 @@ POISON = {"endpoint": "\0", "ip": "nowhere", "trace": {"incident": "\0"}, "user_
 class TestPoisoned:
     """Values that `Ask` must never hold, brought past every bound."""
 
+    # Several rounds must go through before the calls have waited for too long.
+    @pytest.mark.timed
     @pytest.mark.parametrize("field", POISON)
     @pytest.mark.parametrize("limited", [False, True])
     def test_one_of_50_fails_alone(self, made, where, field, limited):
