@@ -151,7 +151,7 @@ def test_it_serves_until_it_is_stopped_and_serves_again(home, port):
             if is_first:
                 check_traffic(drive(home, port, {**os.environ}))
             else:
-                read_until(process, "webhook, signature right:")
+                read_until(process, "us-east-1 is moving")
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=30)
         assert process.returncode == 0

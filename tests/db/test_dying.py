@@ -17,7 +17,7 @@ from tests.db import dying
 SECONDS = 600
 DATABASE = "keystead"
 # Each kill of PostgreSQL costs it a restart: there, one step in so many.
-EVERY = 6
+EVERY = 5
 
 # What must be the same: rows, and what the ledger says of them.
 SAME = {
@@ -166,7 +166,7 @@ def own_cluster(tmp_path):
     own.erase()
 
 
-def test_postgresql_is_killed_at_one_step_in_some(own_cluster):
+def test_postgresql_is_killed_at_one_step_in_five(own_cluster):
     own, environment = own_cluster
     found = json.loads(run(environment, "-m", "tests.db.dying", "database", str(EVERY)))
     check(own.url(dbname=DATABASE), environment, found, least=2)

@@ -22,7 +22,7 @@ from keys.scopes import all_of
 from keys.secret import Kind, Mode
 from keys.services import Owner
 from keys.verdict import Code
-from keys.verification import NO_CREDENTIAL, Ask, Call, Own, batcher, credential, running
+from keys.verification import NO_CREDENTIAL, Ask, Call, Own, credential, running
 from keys.verification.batcher import MAX_WAITING
 from keys.verification.engine import Engine
 from keys.verification.unknown import MAX_KEPT, MAX_NETWORKS, OTHER, ROWS, Unknown, network_of
@@ -35,13 +35,8 @@ from tests.api.calls import as_superuser, rows
 WIDE = 86_400 * 31
 PATIENCE_SECONDS = 20
 VERIFIES = ["keys:verify", "keys:read"]
-
-
-@pytest.fixture(autouse=True)
-def _patience(request, monkeypatch):
-    """Beside other tests an answer may take what is an outage elsewhere; what is `timed` keeps the real bound."""
-    if not request.node.get_closest_marker("timed"):
-        monkeypatch.setattr(batcher, "PATIENCE_SECONDS", 10)
+# An engine gives up on a database that is as slow as one beside other tests may be.
+pytestmark = pytest.mark.timed
 
 
 @pytest.fixture
@@ -536,7 +531,6 @@ class TestUnknown:
             (network, code): calls for code in ("NOT_FOUND", "MALFORMED") for network, calls in wanted.items()
         }
 
-    @pytest.mark.timed
     def test_it_is_written_within_about_a_second(self, where):
         async def body(engines):
             await engines[0].ask(
@@ -884,7 +878,6 @@ NO_ANSWERS = {
 }
 
 
-@pytest.mark.timed
 class TestOutage:
     """Every call ends within about a second, and the engine recovers by itself."""
 

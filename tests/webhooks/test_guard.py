@@ -195,6 +195,10 @@ class TestNameServersThatNeverAnswer:
         with ThreadPoolExecutor(guard.SAVING_ALL) as threads:
             saved = [threads.submit(save, number) for number in range(guard.THREADS // 2)]
             self.wait(lambda: len(guard._saving) == guard.THREADS // 2)
+            for number in range(guard.THREADS // 2, guard.THREADS):
+                with pytest.raises(WebhookAddressRefused) as caught:
+                    save(number)
+                assert caught.value.detail == guard.BUSY
             assert refused(cast, f"https://{NAME}/") == guard.BUSY
             destination = guard.addresses.parse(f"https://{NAME}/", frozenset({443}))
             deliveries = [guard.start_lookup(destination) for _ in range(guard.THREADS)]
