@@ -22,6 +22,8 @@ def sign_in(page: Page, user: User, at: str = "/") -> None:
     page.locator("[name=password]").fill(builders.PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", level=1)).not_to_have_text("Sign in")
+    # The heading is there before the scripts are: a key pressed in between does nothing.
+    page.wait_for_load_state()
 
 
 def secret_on(page: Page) -> str:
