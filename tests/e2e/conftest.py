@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import pytest
 from django.test import override_settings
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from orgs.models import Organization, User
 from tests import browser as chromium
 from tests import builders, cluster, key_builders
 from tests.e2e.serving import Server, serve
 
-TIMEOUT_MS = 10_000
+# How long a page may take on a busy machine, for what is done and for what is expected.
+TIMEOUT_MS = 15_000
+expect.set_options(timeout=TIMEOUT_MS)
 # An answer of 4xx, and a request that the next page cut off; any other end of one has an event of its own besides.
 NO_COMPLAINT = re.compile(r"the server responded with a status of 4|^htmx:(sendAbort|afterRequest)\b")
 
