@@ -49,10 +49,10 @@ def superuser(*, autocommit: bool = True) -> Iterator[psycopg.Connection]:
 
 
 @contextlib.contextmanager
-def without_triggers() -> Iterator[psycopg.Connection]:
+def without_triggers(*, autocommit: bool = False) -> Iterator[psycopg.Connection]:
     """Connect as a superuser who has disabled the ledger's triggers and its foreign key, until the block ends."""
     tables = ("audit_sealed", "audit_entry", "audit_head")
-    with superuser(autocommit=False) as connection:
+    with superuser(autocommit=autocommit) as connection:
         for table in tables:
             connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL".encode())
         yield connection

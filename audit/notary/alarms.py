@@ -91,6 +91,11 @@ class Alarms:
         for organization_id in over:
             self.end(watch, organization_id)
 
+    def stands(self, watch: Watch, organization_id: str) -> bool:
+        """Whether this watch found something about a ledger, and nothing better since."""
+        with self._lock:
+            return (organization_id, watch) in self._found
+
     def stops(self, organization_id: str, epoch: int) -> bool:
         """Whether something is wrong with a ledger that keeps more of this epoch from being signed.
 

@@ -4,10 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import psycopg
-from django.db import connections
-
 from audit import entry as entry_rules
+from audit import stored
 from audit.errors import EntryInvalid
 from audit.notary.state import Signed
 from audit.signatures import key_life
@@ -89,10 +87,5 @@ def announced(logs: Sequence[Signed]) -> dict[str, list[str]]:
 
 
 def query(sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-    """Return the rows of a query of ours, read in binary: a third of the time for leaves."""
-    connection = connections[USING]
-    connection.ensure_connection()
-    raw: psycopg.Connection = connection.connection
-    with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
-        cursor.execute(sql.encode(), parameters, binary=True)
-        return cursor.fetchall()
+    """Return the rows of a query over the notary's own login."""
+    return stored.query(USING, sql, parameters)

@@ -5,7 +5,8 @@ chain, is found by the root. The second is `audit.verify`, which also knows proj
 the entry. Both read through connections of their own, beside the rounds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -25,12 +26,17 @@ from audit.notary.published import Place, Range
 from audit.notary.reading import USING, Leaf
 from audit.notary.rounds import Rounds
 from audit.notary.state import Signed
+from audit.stored import Ledger
 from audit.tree import Point
-from audit.verify import Head, Row, verify
+from audit.verify import Row, verify
 
 # A ledger up to this size is verified by every rule as soon as its hashes don't fit, to name the entry.
 NAMED_AT_ONCE: Final = 20_000
+# Small ledgers are verified together, so that a thousand of them are not thousands of queries.
+AT_ONCE: Final = 2_000
 MOST_REPAIRED: Final = 10_000
+# What PostgreSQL answers where rows are such that it can't give them out.
+UNREADABLE: Final = (DataError, InternalError, ProgrammingError)
 logger = structlog.get_logger("keystead.notary")
 
 
@@ -153,7 +159,8 @@ class HashSweep:
     def _report(self, alarm: Alarm, size: int) -> None:
         self.found.setdefault(alarm.organization_id, alarm)
         self.alarms.begin(Watch.HASHED, alarm, timezone.now())
-        if size <= NAMED_AT_ONCE and alarm.kind != Kind.CHECKPOINT:
+        is_named = self.alarms.stands(Watch.VERIFIED, alarm.organization_id)
+        if size <= NAMED_AT_ONCE and alarm.kind != Kind.CHECKPOINT and not is_named:
             verify_one(alarm.organization_id, self.alarms, self.is_stopped)
 
     def _newest(self, began: datetime) -> None:
@@ -169,37 +176,78 @@ class HashSweep:
                 self.rounds.publish_again(logs[organization_id], began)
 
 
-def verify_one(organization_id: str, alarms: Alarms, is_stopped: Callable[[], bool]) -> None:
-    """Recompute one ledger by every rule, in a view of its own, and begin or end the alarm about it.
+def together(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    """Yield (organization, entries) in lists that are worth one view of the database: no more entries than a few."""
+    chosen: list[str] = []
+    entries = 0
+    for organization_id, size in sizes:
+        if chosen and entries + size > AT_ONCE:
+            yield chosen
+            chosen, entries = [], 0
+        chosen.append(organization_id)
+        entries += size
+    if chosen:
+        yield chosen
 
-    A fault in an epoch that was left stands for ever, so the epochs behind it are looked at all the same, and the
-    newest faulty one is told. That the database refuses to show a ledger is an alarm too: somebody may have wanted it.
+
+def verify_ledgers(organizations: Sequence[str], alarms: Alarms, is_stopped: Callable[[], bool]) -> None:
+    """Recompute ledgers that follow upon each other by every rule, and begin or end the alarm about each.
+
+    Together, in one view of the database; where that can't be read, each alone.
 
     Raises `StopSweep` and `DatabaseError`.
     """
-    alarm = None
+    if len(organizations) > 1:
+        with suppress(*UNREADABLE), stored.snapshot(USING):
+            for ledger in stored.ledgers(organizations, USING):
+                _tell(alarms, ledger.organization_id, _judged(ledger, is_stopped))
+            return
+    for each in organizations:
+        verify_one(each, alarms, is_stopped)
+
+
+def verify_one(organization_id: str, alarms: Alarms, is_stopped: Callable[[], bool]) -> None:
+    """Recompute one ledger by every rule, in a view of its own, and begin or end the alarm about it.
+
+    That the database refuses to show a ledger is an alarm too: somebody may have wanted it.
+
+    Raises `StopSweep` and `DatabaseError`.
+    """
     try:
         with stored.snapshot(USING):
-            head, since = stored.head(organization_id, USING), 1
-            while fault := _fault(organization_id, head, since, is_stopped):
-                alarm, since = Alarm.of(organization_id, fault), max(since, fault.epoch) + 1
-                if head is None or since > head.epoch:
-                    break
-    except (DataError, InternalError, ProgrammingError) as error:
+            alarm = _judged(stored.ledger(organization_id, USING), is_stopped)
+    except UNREADABLE as error:
         what = f"the database does not show the ledger: {str(error).strip().partition('\n')[0]}"
         alarm = Alarm(organization_id=organization_id, epoch=1, index=None, kind=Kind.UNREADABLE, what=what)
+    _tell(alarms, organization_id, alarm)
+
+
+def _tell(alarms: Alarms, organization_id: str, alarm: Alarm | None) -> None:
     if alarm:
         alarms.begin(Watch.VERIFIED, alarm, timezone.now())
     else:
         alarms.end(Watch.VERIFIED, organization_id)
 
 
-def _fault(
-    organization_id: str, head: Head | None, since: int, is_stopped: Callable[[], bool]
-) -> LedgerFaulty | None:
-    rows = _stoppable(stored.rows(organization_id, USING, epoch=since), is_stopped)
+def _judged(ledger: Ledger, is_stopped: Callable[[], bool]) -> Alarm | None:
+    """Return what is wrong with a ledger.
+
+    A fault in an epoch that was left stands for ever, so the epochs behind it are looked at all the same, and the
+    newest faulty one is told.
+    """
+    alarm, since = None, 1
+    while fault := _fault(ledger, since, is_stopped):
+        alarm, since = Alarm.of(ledger.organization_id, fault), max(since, fault.epoch) + 1
+        if ledger.head is None or since > ledger.head.epoch:
+            break
+        ledger = stored.ledger(ledger.organization_id, USING, epoch=since)
+    return alarm
+
+
+def _fault(ledger: Ledger, since: int, is_stopped: Callable[[], bool]) -> LedgerFaulty | None:
+    rows = _stoppable(ledger.rows, is_stopped)
     try:
-        verify(organization_id, head, rows, stored.openings(organization_id, USING, epoch=since), since=since)
+        verify(ledger.organization_id, ledger.head, rows, ledger.openings, since=since)
     except LedgerFaulty as fault:
         return fault
     return None

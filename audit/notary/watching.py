@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -14,14 +14,16 @@ from audit import stored
 from audit.notary.alarms import Alarms, Watch
 from audit.notary.reading import USING
 from audit.notary.rounds import Rounds
-from audit.notary.sweeping import HashSweep, StopSweep, look_at_notes, verify_one
+from audit.notary.sweeping import HashSweep, StopSweep, look_at_notes, together, verify_ledgers
 
-# A pass begins so long after the one before at the earliest. One that takes longer than ten seconds can't find
-# everything within ten, whatever it does: then it leaves as much time to others as it takes.
+# A pass begins so long after the one before at the earliest. One over hashes that takes longer than ten seconds can't
+# find everything within ten, whatever it does: then it leaves as much time to others as it takes.
 EVERY_SECONDS: Final = 4.0
 LONG_SECONDS: Final = 8.0
 AFTER_TROUBLE_SECONDS: Final = 2.0
 STOP_SECONDS: Final = 5.0
+# As many entries a ledger of which nothing was signed is taken to have: it may be small, and it may be large.
+UNSIGNED: Final = 100
 logger = structlog.get_logger("keystead.notary")
 
 
@@ -83,7 +85,9 @@ class Watching:
                 connections[USING].close()
                 self._stopping.wait(AFTER_TROUBLE_SECONDS)
             took = time.monotonic() - began
-            self._stopping.wait(took if took > LONG_SECONDS else max(0.0, EVERY_SECONDS - took))
+            # The other sweep rests while it works.
+            is_long = sweep == self._hash and took > LONG_SECONDS
+            self._stopping.wait(took if is_long else max(0.0, EVERY_SECONDS - took))
 
     def _looked(self, sweep: Callable[[], None]) -> None:
         """Forget what an earlier notary found, when everything was looked at in both ways."""
@@ -97,13 +101,20 @@ class Watching:
         self.swept_at = began
 
     def _verify(self) -> None:
-        for organization_id in stored.organizations(USING):
+        for organizations in together(self._sizes()):
             began = time.monotonic()
-            verify_one(organization_id, self.alarms, self._stopping.is_set)
-            look_at_notes(organization_id, self.rounds, self.alarms)
+            verify_ledgers(organizations, self.alarms, self._stopping.is_set)
+            for organization_id in organizations:
+                look_at_notes(organization_id, self.rounds, self.alarms)
             self._rest(time.monotonic() - began)
 
+    def _sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield every organization and how many entries of its ledger were signed, or a guess where none were yet."""
+        for organization_id in stored.organizations(USING):
+            signed = self.rounds.state.newest.get(organization_id)
+            yield organization_id, signed.point.size if signed else UNSIGNED
+
     def _rest(self, took: float) -> None:
-        """Leave half of the time to the rounds and the other sweep."""
-        if self._stopping.wait(took):
+        """Leave a third of the time to the rounds and the other sweep."""
+        if self._stopping.wait(took / 2):
             raise StopSweep
