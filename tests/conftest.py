@@ -12,6 +12,7 @@ from django.core.cache import cache
 from django.db import connections
 from pytest_django import DjangoDbBlocker
 
+from keys.verification import batcher, engine, running
 from tests import builders, cluster, key_builders, loopback, watching
 
 # Playwright's sync interface keeps an event loop on the main thread, which Django takes for an async caller.
@@ -47,18 +48,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Start the shared cluster where it is not, and make this process's clone."""
+    """Start the shared cluster where it is not, make this process's clone, and declare the scopes in it."""
     cluster.ensure()
+    with django_db_blocker.unblock():
+        key_builders.catalogue()
     yield
     with django_db_blocker.unblock():
         connections.close_all()
 
 
+@pytest.fixture(autouse=True)
+def _patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the verification in this process take, beside other tests, what is an outage elsewhere.
+
+    What is `timed` runs alone and keeps the product's own bounds.
+    """
+    if not request.node.get_closest_marker("timed"):
+        monkeypatch.setattr(batcher, "PATIENCE_SECONDS", 20)
+        monkeypatch.setattr(running, "ANSWER_SECONDS", 30)
+        monkeypatch.setattr(engine, "SETTINGS", "-c plan_cache_mode=force_generic_plan")
+
+
 @pytest.fixture(scope="module")
 def cast(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> builders.Cast:
-    """Two organizations of this module's own with their people, and a catalogue of scopes."""
+    """Two organizations of this module's own with their people."""
     with django_db_blocker.unblock():
-        key_builders.catalogue()
         return builders.cast()
 
 

@@ -22,7 +22,6 @@ from tests.db.test_erasing import tables_with
 
 @pytest.fixture
 def cast():
-    key_builders.catalogue()
     return builders.cast()
 
 

@@ -21,7 +21,6 @@ PLAN = {"requests": 1000, "window_seconds": 60}
 
 @pytest.fixture
 def alice():
-    key_builders.catalogue()
     return builders.person("Alice")
 
 

@@ -18,7 +18,6 @@ from tests import builders, key_builders
 
 @pytest.fixture
 def cast():
-    key_builders.catalogue()
     return builders.cast()
 
 

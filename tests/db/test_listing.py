@@ -26,7 +26,6 @@ def superuser():
 def shelf(django_db_setup, django_db_blocker):
     """An organization with nine keys: of equal times, of none, and used in another order."""
     with django_db_blocker.unblock():
-        key_builders.catalogue()
         owner = builders.person("Alice")
         where = builders.organization("Shelf", owner=owner)
         keys = [key_builders.create(where, owner, name=f"key-{n % 5}-{n}").key for n in range(9)]

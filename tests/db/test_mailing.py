@@ -49,7 +49,6 @@ def cast():
 
 
 def key_of(cast, owner=None, **changes):
-    key_builders.catalogue()
     owned = {} if owner is None else {"owner": key_builders.services.Owner(member=owner)}
     return key_builders.create(cast.acme, cast.alice, **owned, **changes).key
 
@@ -159,7 +158,6 @@ class TestWhoIsTold:
 
     def test_whoever_asked_for_an_approval_and_who_may_grant_it(self, cast):
         """By real services: the request goes to who decides, the answer to who asked, and both lead to its page."""
-        key_builders.catalogue()
         key = key_of(cast, kind=Kind.SERVICE, scopes=["incidents:write"], approval_bound=True)
         draft = key_builders.services.ApprovalDraft(
             key=key, scope="incidents:write", reason="Why not", parameters={}

@@ -19,7 +19,6 @@ from tests.api.calls import at_once
 
 @pytest.fixture
 def alice():
-    key_builders.catalogue()
     return builders.person("Alice")
 
 

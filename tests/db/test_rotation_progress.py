@@ -350,7 +350,6 @@ class TestAdvancing:
         assert turn.advance() == 0
 
     def test_nor_one_of_a_suspended_organization(self):
-        key_builders.catalogue()
         cast = builders.cast()
         turn = Turn(cast)
         turn.move("eu", "us")

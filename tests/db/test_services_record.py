@@ -506,7 +506,6 @@ def test_every_service_has_its_row_here(module, table):
 
 @pytest.mark.parametrize("name", sorted(ORGS | KEYS | AUDIT))
 def test_it_records(name):
-    key_builders.catalogue()
     world = World(builders.cast())
     call = (ORGS | KEYS | AUDIT)[name](world)
     before = entries()
@@ -524,7 +523,6 @@ def test_it_records(name):
 @pytest.mark.parametrize("name", sorted(KEYS | AUDIT))
 def test_without_its_entry_there_is_no_change(name, monkeypatch):
     """The ledger breaks just before COMMIT: the rows must be as they were."""
-    key_builders.catalogue()
     world = World(builders.cast())
     call = (KEYS | AUDIT)[name](world)
 

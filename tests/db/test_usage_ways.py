@@ -30,7 +30,6 @@ class World:
     """An organization whose keys lie in two projects and two environments, and all that was called with them."""
 
     def __init__(self):
-        key_builders.catalogue()
         alice = builders.person("Alice")
         self.where = builders.organization("Ways", owner=alice)
         root, self.now = builders.root(self.where), datetime.now(UTC)

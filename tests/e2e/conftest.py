@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from orgs.models import Organization, User
 from tests import browser as chromium
-from tests import builders, cluster, key_builders
+from tests import builders, cluster
 from tests.e2e.serving import Server, serve
 
 # How long a page may take on a busy machine, for what is done and for what is expected.
@@ -68,7 +68,6 @@ class Acme:
 
 @pytest.fixture
 def acme() -> Acme:
-    key_builders.catalogue()
     alice = builders.person("Alice")
     return Acme(builders.organization("Acme", owner=alice), alice)
 

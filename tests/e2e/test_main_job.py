@@ -6,7 +6,7 @@ import sys
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests import builders, cluster, key_builders
+from tests import builders, cluster
 from tests.e2e import steps
 from tests.e2e.conftest import complaints_of
 from tests.e2e.serving import ROOT, Server
@@ -26,7 +26,6 @@ KEY_POSTS = ("/rotate", "/rotate/preview", "/revoke", "/disable", "/enable", "/e
 
 
 def test_from_the_first_key_to_its_end(page: Page, browser: Browser, server: Server) -> None:
-    key_builders.catalogue()
     alice, mallory = builders.person("Alice"), builders.person("Mallory")
     acme = builders.organization("Acme", owner=alice)
     elsewhere = builders.organization("Elsewhere", owner=mallory)

@@ -43,7 +43,6 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(django_db_setup, django_db_blocker, tmp_path_factory) -> Iterator[Scene]:
     with django_db_blocker.unblock():
-        key_builders.catalogue()
         cast = builders.cast()
         keys = {
             "verifier": key_builders.create(cast.acme, cast.alice, scopes=["keys:verify"]),

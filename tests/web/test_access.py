@@ -154,7 +154,6 @@ def world(django_db_setup, django_db_blocker) -> Iterator[World]:
 
 def world_of() -> World:
     """Make a cast with a browser for each role, and a key."""
-    key_builders.catalogue()
     cast = builders.cast()
     actor = cast.member(cast.alice)
     with tenancy.within(cast.acme.id):

@@ -22,7 +22,6 @@ OWN = {"rate_limit": "custom", "limit_requests": "5", "limit_window": "90"}
 @pytest.fixture(scope="module")
 def cast(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
-        key_builders.catalogue()
         cast = builders.cast()
         builders.agree(cast.acme, rate_limit=PLAN)
         return cast

@@ -103,7 +103,6 @@ def link(response, rel):
 
 def fresh():
     """Return an organization of its own with its owner, signed in."""
-    key_builders.catalogue()
     owner = builders.person("Fresh")
     where = builders.organization("Fresh", owner=owner)
     return where, owner, builders.signed_in(owner)

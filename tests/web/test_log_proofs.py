@@ -246,7 +246,6 @@ class TestProof:
             assert client.get(f"/log/0{name}").status_code == HTTPStatus.NOT_FOUND
 
     def test_the_activity_of_a_key_offers_each_proof(self, cast, notary):
-        key_builders.catalogue()
         made = key_builders.create(cast.acme, cast.alice).key
         client = builders.signed_in(cast.carol)
         shown = client.get(f"/keys/{made.id}/activity").content.decode()
@@ -258,7 +257,6 @@ class TestProof:
 class TestRevoking:
     @pytest.fixture
     def key(self, cast):
-        key_builders.catalogue()
         return key_builders.create(cast.acme, cast.alice).key
 
     def entry_of(self, cast, key):

@@ -52,7 +52,6 @@ class TestReading:
         assert "Nobody from support was here" in response.content.decode()
 
     def test_who_why_and_what_they_saw_while_it_runs(self, cast):
-        key_builders.catalogue()
         key = key_builders.create(cast.acme, cast.alice).key
         visit_of(cast.dave, cast.acme, "/", f"/keys/{key.id}", "/log")
         response = shown_to(cast.carol)

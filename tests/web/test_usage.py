@@ -15,7 +15,7 @@ from keys.services import Owner
 from keys.usage import rows as usage_rows
 from orgs.models import Organization
 from orgs.roles import Role
-from tests import builders, cluster, key_builders, usage_builders
+from tests import builders, cluster, usage_builders
 from tests.key_builders import create
 from tests.usage_builders import ago, calls
 
@@ -28,7 +28,6 @@ SECRET = "ks_cp_live_" + "Ab9" * 14 + "x" + "000000"
 def world(django_db_setup, django_db_blocker):
     """An organization with two projects, two environments and the calls of three keys; its people signed in."""
     with django_db_blocker.unblock():
-        key_builders.catalogue()
         return World()
 
 
@@ -374,7 +373,6 @@ def _summed(found):
 
 def _fresh():
     """Return an organization of its own, its owner beside it, and them signed in."""
-    key_builders.catalogue()
     owner = builders.person("Fresh")
     where = builders.organization("Fresh", owner=owner)
     where.owner = owner
