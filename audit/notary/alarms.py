@@ -66,15 +66,20 @@ class Alarms:
         self._lock = threading.Lock()
         self._found: dict[tuple[str, Watch], tuple[Alarm, datetime]] = {}
 
-    def begin(self, watch: Watch, alarm: Alarm, now: datetime) -> None:
-        """Let an alarm stand; one about the same ledger by the same watch is replaced and keeps its beginning."""
+    def begin(self, watch: Watch, alarm: Alarm, now: datetime) -> bool:
+        """Let an alarm stand; one about the same ledger by the same watch is replaced and keeps its beginning.
+
+        Return whether it is news.
+        """
         key = (alarm.organization_id, watch)
         with self._lock:
             found = self._found.get(key)
             since = found[1] if found else self._since(alarm.organization_id, now)
             self._found[key] = (alarm, since)
-        if found is None or found[0] != alarm:
+        is_new = found is None or found[0] != alarm
+        if is_new:
             _log("alarm", alarm, watch)
+        return is_new
 
     def end(self, watch: Watch, organization_id: str) -> None:
         """Take back what a watch found about a ledger, because it looked again and all was right."""
@@ -90,11 +95,6 @@ class Alarms:
             over = [who for who, by in self._found if by == watch and who not in kept]
         for organization_id in over:
             self.end(watch, organization_id)
-
-    def stands(self, watch: Watch, organization_id: str) -> bool:
-        """Whether this watch found something about a ledger, and nothing better since."""
-        with self._lock:
-            return (organization_id, watch) in self._found
 
     def stops(self, organization_id: str, epoch: int) -> bool:
         """Whether something is wrong with a ledger that keeps more of this epoch from being signed.

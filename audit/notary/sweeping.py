@@ -30,7 +30,7 @@ from audit.stored import Ledger
 from audit.tree import Point
 from audit.verify import Row, verify
 
-# A ledger up to this size is verified by every rule as soon as its hashes don't fit, to name the entry.
+# A ledger up to this size is verified by every rule once its hashes don't fit any more, to name the entry.
 NAMED_AT_ONCE: Final = 20_000
 # Small ledgers are verified together, so that a thousand of them are not thousands of queries.
 AT_ONCE: Final = 2_000
@@ -158,9 +158,8 @@ class HashSweep:
 
     def _report(self, alarm: Alarm, size: int) -> None:
         self.found.setdefault(alarm.organization_id, alarm)
-        self.alarms.begin(Watch.HASHED, alarm, timezone.now())
-        is_named = self.alarms.stands(Watch.VERIFIED, alarm.organization_id)
-        if size <= NAMED_AT_ONCE and alarm.kind != Kind.CHECKPOINT and not is_named:
+        is_new = self.alarms.begin(Watch.HASHED, alarm, timezone.now())
+        if is_new and size <= NAMED_AT_ONCE and alarm.kind != Kind.CHECKPOINT:
             verify_one(alarm.organization_id, self.alarms, self.is_stopped)
 
     def _newest(self, began: datetime) -> None:

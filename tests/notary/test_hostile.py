@@ -14,7 +14,7 @@ from audit import note, tenancy
 from audit.actors import WORKER
 from audit.errors import ReopeningRefused
 from audit.models import Checkpoint
-from audit.notary.sweeping import verify_one
+from audit.notary.sweeping import HashSweep, verify_one
 from audit.signatures import reopening
 from tests import ledgers, notaries
 
@@ -37,6 +37,10 @@ def newest(organization_id):
 def verified(notary, organization_id):
     """Verify it by every rule, and return the alarm that stands then."""
     verify_one(organization_id, notary.rounds.alarms, lambda: False)
+    return published(notary, organization_id)
+
+
+def published(notary, organization_id):
     return {told["organization"]: told for told in notary.rounds.alarms.published()}.get(organization_id)
 
 
@@ -93,6 +97,12 @@ class TestAnEarlierFault:
         assert (told["epoch"], told["index"], told["kind"]) == (2, 2, fault)
         ledgers.append(went_on)
         assert notary.round() == 0
+
+    def test_bytes_that_are_changed_in_it_are_named_at_once(self, notary, went_on):
+        alter(went_on, 2, 1, "audit_entry SET leaf = set_byte(leaf, 40, get_byte(leaf, 40) # 1)")
+        HashSweep(notary.rounds, notary.rounds.alarms, lambda: False).run()
+        told = published(notary, went_on)
+        assert (told["epoch"], told["index"]) == (2, 1)
 
     def test_nor_does_a_reopening_that_a_thief_wrote(self, notary, organization_id):
         """With the application's login alone; the bytes can't be taken out again."""
