@@ -78,14 +78,10 @@ class Command(BaseCommand):
     def _verify(self, organization_id: str) -> None:
         try:
             with stored.snapshot():
-                rows = self._with_progress(organization_id, stored.rows(organization_id))
-                found = verify(
-                    organization_id,
-                    stored.head(organization_id),
-                    rows,
-                    stored.openings(organization_id),
-                    stored.signed(organization_id),
-                )
+                ledger = stored.ledger(organization_id)
+                rows = self._with_progress(organization_id, ledger.rows)
+                signed = stored.signed(organization_id)
+                found = verify(organization_id, ledger.head, rows, ledger.openings, signed)
         except LedgerFaulty as fault:
             raise CommandError(f"{organization_id}  {fault}") from fault
         self.stdout.write(_line(organization_id, found))
