@@ -162,7 +162,6 @@ def _person(name: str) -> User:
 
 
 def _catalogue() -> None:
-    key_builders.catalogue()
     for name in SCOPES:
         with tenancy.everywhere(tenancy.Reason.COMMAND):
             draft = ScopeDraft(
