@@ -26,8 +26,9 @@ COLORS = EVERYTHING | {"runOnly": ["color-contrast", "link-in-text-block"]}
 WIDE, ZOOMED, PHONE = 1440, 720, 390
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def room(django_db_setup: None, django_db_blocker: Any, _argon: None) -> Showroom:
+    """Made once for each worker: one that took over some of these tests may come back to others."""
     with django_db_blocker.unblock():
         return showroom.build()
 
