@@ -15,7 +15,7 @@ ROOTS = """
     SELECT c.organization_id, c.epoch, c.size, c.root
     FROM unnest(%s::text[], %s::smallint[], %s::bigint[], %s::bigint[]) r (organization_id, epoch, first, last)
     JOIN audit_checkpoint c ON c.organization_id = r.organization_id AND c.epoch = r.epoch
-        AND c.size > r.first AND c.size <= r.last + 1
+        AND c.size > r.first AND c.size <= least(r.last, 9223372036854775806) + 1
 """
 NEWEST = """
     SELECT c.organization_id, c.epoch, c.size FROM unnest(%s::text[]) o (id), LATERAL (

@@ -135,6 +135,24 @@ class TestLedgersThatCannotBeRead:
         assert verified(notary, organization_id) is None
 
 
+class TestEntriesWhereNoneCanBe:
+    """At the ends of what the columns hold: a page that can't be read would end the sweep for everybody."""
+
+    @pytest.mark.parametrize("place", ["index = 9223372036854775807 - index", "epoch = 32767"])
+    def test_the_others_are_looked_at(self, notary, organization_id, place):
+        others = sorted([ledgers.new(3), ledgers.new(3)])
+        notary.round()
+        with ledgers.without_triggers() as superuser:
+            superuser.execute(
+                f"UPDATE audit_entry SET {place} WHERE organization_id = %s".encode(), [organization_id]
+            )
+        for other in others:
+            alter(other, 1, 1, "audit_entry SET leaf = set_byte(leaf, 40, get_byte(leaf, 40) # 1)")
+        HashSweep(notary.rounds, notary.rounds.alarms, lambda: False).run()
+        assert published(notary, organization_id)
+        assert [published(notary, other)["index"] for other in others] == [1, 1]
+
+
 class TestBytesThatAreNoEntry:
     """Not one is signed: no verifier could get past it, and nobody could take it out again."""
 
