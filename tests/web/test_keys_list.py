@@ -318,6 +318,7 @@ class TestFilters:
         client = browser(cast.alice)
         assert client.get(f"/?{query}", follow=True).status_code == 200
 
+    @pytest.mark.usefixtures("mixed")
     def test_markup_in_a_filter_is_text(self, cast):
         page = browser(cast.alice).get("/?owner=<script>alert(1)</script>&tag=a:<b>")
         assert "<script>alert" not in page.content.decode()
