@@ -137,6 +137,7 @@ def check_traffic(shown):
     assert failed == "0"
 
 
+@pytest.mark.timed  # Verification answers in time while it rotates, or calls fail.
 def test_it_serves_until_it_is_stopped_and_serves_again(home, port):
     signed = []
     for is_first in (True, False):
