@@ -150,8 +150,11 @@ class TestUsage:
         is_problem(ask(reader, api_key=key.id), 400, "invalid_request")
 
     def test_what_takes_too_long_is_a_problem_of_the_range(self, reader, key, monkeypatch):
-        monkeypatch.setattr(usage_rows, "PATIENCE", "50ms")
-        with psycopg.connect(cluster.cluster().url(dbname=cluster.database())) as other:
+        with (
+            monkeypatch.context() as impatient,
+            psycopg.connect(cluster.cluster().url(dbname=cluster.database())) as other,
+        ):
+            impatient.setattr(usage_rows, "PATIENCE", "50ms")
             other.execute("LOCK TABLE keys_usageplace IN ACCESS EXCLUSIVE MODE")
             for query in ({}, {"group_by": "key"}, {"group_by": "endpoint"}):
                 found = is_problem(ask(reader, **query), 422, "takes_too_long")
