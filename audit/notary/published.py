@@ -11,6 +11,7 @@ from audit.notary.state import Signed
 type Place = tuple[str, int]
 
 NOTES = 1_000
+# Whoever can write may have put an entry at the largest bigint, beyond which there is no size.
 ROOTS = """
     SELECT c.organization_id, c.epoch, c.size, c.root
     FROM unnest(%s::text[], %s::smallint[], %s::bigint[], %s::bigint[]) r (organization_id, epoch, first, last)

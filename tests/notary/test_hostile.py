@@ -140,7 +140,7 @@ class TestEntriesWhereNoneCanBe:
 
     @pytest.mark.parametrize("place", ["index = 9223372036854775807 - index", "epoch = 32767"])
     def test_the_others_are_looked_at(self, notary, organization_id, place):
-        others = sorted([ledgers.new(3), ledgers.new(3)])
+        others = [ledgers.new(3), ledgers.new(3)]
         notary.round()
         with ledgers.without_triggers() as superuser:
             superuser.execute(
